@@ -1,0 +1,62 @@
+"""`sidecall connect`: become an app whose stdin and stdout are the socket of a bridge."""
+
+from __future__ import annotations
+
+import os
+
+from sidecall.cli.options import Option, help_text, parse
+from sidecall.errors import UsageError
+from sidecall.supervise.executable import explain_exec, find_executable
+from sidecall.transport.address import connect, socket_path
+from sidecall.transport.credentials import peer_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = "sidecall connect [OPTIONS] NAME APP [ARG...]"
+ABOUT = """\
+Connect to the bridge NAME and become APP: the socket is its stdin and stdout, its stderr stays yours, and its exit
+status is this command's."""
+
+OPTIONS = (Option("--wait", "SECONDS", "wait for the service to come up"),)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand; returns only for `--help`."""
+    options = parse(OPTIONS, words, "sidecall connect")
+    if options.wants_help:
+        print(help_text(USAGE, ABOUT, OPTIONS), end="")
+        return 0
+    if len(options.words) < 2:
+        raise UsageError("a service and an app are needed", f"usage: {USAGE}")
+    name, *app = options.words
+    path = socket_path(name, os.environ)
+    program = find_executable(app[0], os.environ)
+    sock = connect(path, options.seconds("wait"))
+    peer = peer_of(sock)
+    environ = {
+        **os.environ,
+        "PROTO": "IPC",
+        "IPCREMOTEPATH": path,
+        "IPCREMOTEEUID": str(peer.uid),
+        "IPCREMOTEEGID": str(peer.gid),
+    }
+    fd = sock.detach()
+    os.dup2(fd, 0)
+    os.dup2(fd, 1)
+    if fd > 1:
+        os.close(fd)
+    _restore_signals()
+    try:
+        os.execve(program, app, environ)
+    except OSError as error:
+        raise explain_exec(error, app[0], None) from error
+
+
+def _restore_signals() -> None:
+    """Undo what Python ignores at its start and exec would keep: PIPE and XFSZ. Source: execve(2)."""
+    from signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
+
+    for number in (SIGPIPE, SIGXFSZ):
+        signal(number, SIG_DFL)

@@ -1,0 +1,93 @@
+"""`sidecall describe`: what a service offers, for people and, with `--json`, for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.status import describe
+from sidecall.errors import UsageError
+from sidecall.transport.address import socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Description = dict[str, Any]
+
+USAGE = "sidecall describe [OPTIONS] NAME [COMMAND]"
+ABOUT = "Say what the service NAME offers, or how COMMAND is called."
+
+OPTIONS = (
+    Option("--json", "", "print the description as JSON"),
+    Option("--wait", "SECONDS", "wait for the service to come up"),
+)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand; return the code to exit with."""
+    options = parse(OPTIONS, words, "sidecall describe", anywhere=True)
+    if options.wants_help:
+        print(help_text(USAGE, ABOUT, OPTIONS), end="")
+        return 0
+    if not 1 <= len(options.words) <= 2:
+        raise UsageError("a service is needed, and perhaps a command", f"usage: {USAGE}")
+    name, command = (*options.words, "")[:2]
+    answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("wait"))
+    print(answer.decode() + "\n" if options.flag("json") else render(answer), end="")
+    return 0
+
+
+def render(answer: bytes) -> str:
+    """Return a description as text."""
+    description: Description = json.loads(answer)
+    if description["any_command"]:
+        return f"{description['service']} runs any command of its callers\n"
+    return "\n".join(_command(description["service"], command) for command in description["commands"])
+
+
+def _command(service: str, command: Description) -> str:
+    summary = f": {command['summary']}" if command["summary"] else ""
+    lines = [f"{command['name']}{summary}", f"  usage: sidecall exec {service} {_usage(command)}"]
+    if command["parameters"]:
+        rows = [(_option(parameter), _explanation(parameter)) for parameter in command["parameters"]]
+        width = max(len(left) for left, _ in rows) + 2
+        lines += ["", *(f"  {left:<{width}}{right}".rstrip() for left, right in rows)]
+    lines += ["", *(f"  {remark}" for remark in _remarks(command))] if list(_remarks(command)) else []
+    return "\n".join(lines) + "\n"
+
+
+def _usage(command: Description) -> str:
+    words = [command["name"]]
+    for parameter in command["parameters"]:
+        word = _option(parameter)
+        word = word if parameter["required"] else f"[{word}]"
+        words.append(word + "..." if parameter.get("repeated") else word)
+    return " ".join(words)
+
+
+def _option(parameter: Description) -> str:
+    kind = "" if parameter["type"] == "flag" else f" {parameter['type'].upper()}"
+    return f"--{parameter['name']}{kind}"
+
+
+def _explanation(parameter: Description) -> str:
+    parts = [parameter.get("help", "")]
+    parts += [f"one of {', '.join(parameter['choices'])}"] if "choices" in parameter else []
+    parts += [f"matches {parameter['pattern']}"] if "pattern" in parameter else []
+    parts += [f"at least {parameter['min']:g}"] if "min" in parameter else []
+    parts += [f"at most {parameter['max']:g}"] if "max" in parameter else []
+    parts += ["may be repeated"] if parameter.get("repeated") else []
+    parts += [f"default {parameter['default']}"] if "default" in parameter else []
+    return "; ".join(part for part in parts if part)
+
+
+def _remarks(command: Description) -> Iterator[str]:
+    if command["timeout"] is not None:
+        yield f"stopped after {command['timeout']:g} seconds"
+    if command["environment"]:
+        yield f"takes {', '.join(command['environment'])} with --env"
+    if command["working_folder"]:
+        yield "takes a working folder with --cwd"

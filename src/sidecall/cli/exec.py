@@ -1,0 +1,150 @@
+"""`sidecall exec`: run a command of a service, and end as it ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sidecall.cli import complain, say
+from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.call import Request, make_call
+from sidecall.client.signals import die_of
+from sidecall.errors import SidecallError, UsageError
+from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
+from sidecall.transport.address import socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecall.cli.options import Parsed
+
+USAGE = "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
+ABOUT = """\
+Run COMMAND of the service NAME as if it were local: its stdin, stdout and stderr are yours, signals reach it, and
+this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own."""
+
+OPTIONS = (
+    Option("--cwd", "FOLDER", "the command's working folder; a relative one is relative to yours"),
+    Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; may be repeated"),
+    Option("--timeout", "SECONDS", "stop the command after that time and end with 124"),
+    Option("--wait", "SECONDS", "wait for the service to come up"),
+    Option("--no-wait", "", "do not wait in the service's queue: end with 75 if it is busy"),
+    Option("--no-stdin", "", "give the command an empty stdin"),
+    Option("--relay", "", "relay the streams instead of passing their descriptors"),
+    Option("--outcome-fd", "N", "write how the call ended to descriptor N, as one line of JSON"),
+    Option("-q, --quiet", "", "do not say that the call waits"),
+    Option("-v, --verbose", "", "say each step on stderr"),
+)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand; return the code to exit with. Does not return for a command that died of a signal."""
+    options = parse(OPTIONS, words, "sidecall exec")
+    if options.wants_help:
+        print(help_text(USAGE, ABOUT, OPTIONS), end="")
+        return 0
+    _occupy_closed_streams()
+    outcome_fd = _outcome_fd(options)
+    try:
+        result = _call(options)
+    except SidecallError as error:
+        complain(error)
+        result = from_error(error)
+    if isinstance(result, bytes):
+        from sidecall.cli.describe import render
+
+        print(render(result), end="")
+        return 0
+    if outcome_fd >= 0:
+        import json
+
+        os.write(outcome_fd, json.dumps(result.as_dict()).encode() + b"\n")
+    return _end_as(result, verbose=options.flag("verbose"))
+
+
+def _call(options: Parsed) -> Outcome | bytes:
+    request = _request(options)
+    verbose = options.flag("verbose")
+
+    def on_queued(ahead: int) -> None:
+        if not options.flag("quiet"):
+            say(f"waiting for a slot of {options.words[0]}, {ahead} ahead")
+
+    def on_started(call_id: str) -> None:
+        if verbose:
+            say(f"started as call {call_id}")
+        _let_go_of_streams()
+
+    stdin = None if options.flag("no-stdin") else 0
+    return make_call(request, (stdin, 1, 2), on_queued, on_started)
+
+
+def _request(options: Parsed) -> Request:
+    if len(options.words) < 2:
+        missing = "a service and a command are" if not options.words else "a command is"
+        raise UsageError(f"{missing} missing", f"usage: {USAGE}")
+    name, command, *arguments = options.words
+    return Request(
+        path=socket_path(name, os.environ),
+        command=os.fsencode(command),
+        arguments=tuple(map(os.fsencode, arguments)),
+        environment=tuple(_variable(given) for given in options.all("env")),
+        directory=os.path.abspath(os.fsencode(options.text("cwd"))) if options.flag("cwd") else b"",
+        timeout=options.seconds("timeout"),
+        connect_wait=options.seconds("wait"),
+        may_wait=not options.flag("no-wait"),
+        relay=options.flag("relay"),
+        forward_signals=True,
+    )
+
+
+def _variable(given: str) -> bytes:
+    name, equals, _ = given.partition("=")
+    if not name:
+        raise UsageError(f"--env takes NAME or NAME=VALUE, not {given!r}")
+    if equals:
+        return os.fsencode(given)
+    if name not in os.environ:
+        raise UsageError(f"--env {name}: there is no such variable here", f"set it, or say --env {name}=VALUE")
+    return os.fsencode(f"{name}={os.environ[name]}")
+
+
+def _outcome_fd(options: Parsed) -> int:
+    if not options.flag("outcome-fd"):
+        return -1
+    fd = options.integer("outcome-fd", -1, 0)
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
+    return fd
+
+
+def _occupy_closed_streams() -> None:
+    """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def _let_go_of_streams() -> None:
+    """Leave stdin and stdout to the command: when it closes one, the other end has to see it."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _end_as(outcome: Outcome, *, verbose: bool) -> int:
+    if verbose:
+        usage = outcome.usage
+        times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
+        say(f"{outcome.kind} {outcome.value}{times}")
+    if outcome.reason and outcome.usage is not None:
+        complain(SidecallError(outcome.reason, outcome.hint))
+    sys.stdout.flush()
+    code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
+    if outcome.kind == EXITED:
+        os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds
+    return code

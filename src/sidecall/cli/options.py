@@ -1,0 +1,144 @@
+"""Options before positional words, from a table that also makes the help text.
+
+argparse would do, but importing it takes longer than a call; and here everything after the first positional word
+belongs to somebody else, as with `docker exec`.
+"""
+
+from __future__ import annotations
+
+from sidecall._record import Record
+from sidecall.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Option(Record):
+    """One option: its names (`-v, --verbose`), the name of its value if it takes one, and what it does."""
+
+    names: str
+    value: str
+    help: str
+
+    @property
+    def key(self) -> str:
+        """The name that values are found under: the long one without dashes."""
+        return self.names.split(", ")[-1].lstrip("-")
+
+
+class Parsed:
+    """What was given.
+
+    Attributes:
+        words: the positional words and all that follows them.
+        wants_help: whether `--help` was among the options.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.wants_help = False
+        self._values: dict[str, list[str]] = {}
+
+    def add(self, key: str, value: str) -> None:
+        """Remember a value; a flag's is empty."""
+        self._values.setdefault(key, []).append(value)
+
+    def flag(self, key: str) -> bool:
+        """Tell whether a flag was given."""
+        return key in self._values
+
+    def all(self, key: str) -> list[str]:
+        """Return every value given."""
+        return self._values.get(key, [])
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return the last value given."""
+        return self._values.get(key, [default])[-1]
+
+    def seconds(self, key: str) -> float:
+        """Return a duration in seconds, 0 if it was not given.
+
+        Raises:
+            UsageError: it is not a positive number.
+        """
+        text = self.text(key)
+        if not text:
+            return 0.0
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < 1e9:
+            raise UsageError(f"--{key} takes a positive number of seconds, not {text!r}")
+        return seconds
+
+    def integer(self, key: str, default: int, minimum: int) -> int:
+        """Return a whole number of at least `minimum`.
+
+        Raises:
+            UsageError: it is not.
+        """
+        text = self.text(key, str(default))
+        if not text.isascii() or not text.isdigit() or int(text) < minimum:
+            raise UsageError(f"--{key} takes a whole number of at least {minimum}, not {text!r}")
+        return int(text)
+
+
+HELP = Option("-h, --help", "", "print this text")
+
+
+def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhere: bool = False) -> Parsed:
+    """Read options up to the first positional word; `--` ends them too.
+
+    Args:
+        options: what there is, besides `--help`.
+        words: what was given.
+        usage: the command's own name, for the hint.
+        anywhere: whether options may also stand after positional words.
+
+    Raises:
+        UsageError: an option is unknown, lacks its value or has one too many.
+    """
+    known = {name: option for option in (*options, HELP) for name in option.names.split(", ")}
+    parsed, rest = Parsed(), list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            parsed.words += rest
+            break
+        if not word.startswith("-") or word == "-":
+            parsed.words.append(word)
+            if anywhere:
+                continue
+            parsed.words += rest
+            break
+        name, equals, value = word.partition("=")
+        option = known.get(name)
+        if option is None:
+            raise UsageError(f"unknown option {name}", f"see `{usage} --help`")
+        if option is HELP:
+            parsed.wants_help = True
+            break
+        parsed.add(option.key, _value(option, name, value if equals else None, rest))
+    return parsed
+
+
+def _value(option: Option, name: str, inline: str | None, rest: list[str]) -> str:
+    if not option.value:
+        if inline is not None:
+            raise UsageError(f"{name} takes no value")
+        return ""
+    if inline is not None:
+        return inline
+    if not rest:
+        raise UsageError(f"{name} needs a value: {option.value}")
+    return rest.pop(0)
+
+
+def help_text(usage: str, about: str, options: Sequence[Option]) -> str:
+    """Return the help text of a subcommand."""
+    rows = [(f"{option.names} {option.value}".rstrip(), option.help) for option in (*options, HELP)]
+    width = max(len(left) for left, _ in rows) + 2
+    lines = "".join(f"  {left:<{width}}{right}\n" for left, right in rows)
+    return f"{about}\n\nusage: {usage}\n\n{lines}"

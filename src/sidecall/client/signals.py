@@ -1,0 +1,80 @@
+"""Signals of this process as events on a loop, and dying of one.
+
+`_signal` is what the `signal` module wraps in enums, at 2 ms of a call's time.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sidecall.transport.loop import Loop
+
+SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP = 1, 2, 3, 10, 12, 15, 18, 19, 20
+
+
+class SignalWatch:
+    """Calls back on a loop, instead of inside whatever runs, for each signal that this process gets.
+
+    A signal that is ignored stays ignored: nohup(1), and a shell's `&`, mean it.
+
+    Args:
+        loop: where to call back.
+        numbers: which signals.
+        callback: gets the signal's number.
+    """
+
+    def __init__(self, loop: Loop, numbers: Iterable[int], callback: Callable[[int], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._readable, self._writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._previous_wakeup = _signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
+        self._previous = {
+            number: _signal.signal(number, _no_action)
+            for number in numbers
+            if _signal.getsignal(number) is not _signal.SIG_IGN
+        }
+        loop.add_reader(self._readable, self._on_readable)
+
+    def close(self) -> None:
+        """Let signals do again what they did before."""
+        if self._readable < 0:
+            return
+        self._loop.remove_reader(self._readable)
+        for number, handler in self._previous.items():
+            _signal.signal(number, handler)
+        _signal.set_wakeup_fd(self._previous_wakeup)
+        os.close(self._readable)
+        os.close(self._writable)
+        self._readable = -1
+
+    def _on_readable(self) -> None:
+        for number in os.read(self._readable, 512):
+            if number in self._previous:
+                self._callback(number)
+
+
+def _no_action(_number: int, _frame: object) -> None:
+    """Interrupt system calls; the wakeup descriptor tells the rest."""
+
+
+def die_of(number: int) -> int:
+    """End this process by a signal, as the command was ended, without a second core dump.
+
+    Returns:
+        The code to exit with, as shells report the signal, if this process survives: pid 1 of a container does.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        _signal.signal(number, _signal.SIG_DFL)
+    except (OSError, ValueError):
+        pass  # KILL and STOP have no other action; 32 and 33 belong to libc
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,88 @@
+"""Questions to a service that start nothing: is it there, and what may be called."""
+
+from __future__ import annotations
+
+import select
+import time
+
+from sidecall import __version__
+from sidecall._record import Record
+from sidecall.errors import ProtocolError, ServiceUnavailable, refusal
+from sidecall.protocol import messages as m
+from sidecall.protocol.connection import Connection
+from sidecall.protocol.states import CALLER
+from sidecall.transport.address import connect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Iterator
+
+
+class Presence(Record):
+    """A service that answered: its round-trip time in seconds, its software and its load."""
+
+    round_trip: float
+    software: str
+    load: m.Pong
+
+
+def ping(path: str, wait: float = 0.0, timeout: float = 5.0) -> Presence:
+    """Ask a service whether it is there.
+
+    Args:
+        path: its socket.
+        wait: seconds to wait for it to come up.
+        timeout: seconds to wait for the answer.
+
+    Raises:
+        SidecallError: nobody listens, or what listens does not answer as a service does.
+    """
+    software, answer, seconds = _ask(path, m.Ping(), wait, timeout)
+    if not isinstance(answer, m.Pong):
+        raise ProtocolError(f"the service answered PING with {type(answer).__name__}")
+    return Presence(seconds, software, answer)
+
+
+def describe(path: str, command: bytes = b"", wait: float = 0.0, timeout: float = 5.0) -> bytes:
+    """Return the JSON description of what may be called; see `ping` for the rest.
+
+    Raises:
+        SidecallError: nobody listens, the command does not exist, or the answer is none.
+    """
+    _, answer, _ = _ask(path, m.Describe(command), wait, timeout)
+    if not isinstance(answer, m.Description):
+        raise ProtocolError(f"the service answered DESCRIBE with {type(answer).__name__}")
+    return answer.json
+
+
+def _ask(path: str, question: m.Message, wait: float, timeout: float) -> tuple[str, m.Message, float]:
+    """Return the service's software, its answer to a question, and how long that took, in seconds."""
+    sock = connect(path, wait)
+    try:
+        began = time.monotonic()
+        connection = Connection(CALLER)
+        hello = connection.send(m.Hello(m.VERSION, (), f"sidecall {__version__}"))
+        sock.sendall(hello + connection.send(question))
+        software = ""
+        for message in _messages(sock, connection, began + timeout):
+            if isinstance(message, m.Refused):
+                raise refusal(message.code, message.reason, message.hint)
+            if not isinstance(message, m.Hello):
+                return software, message, time.monotonic() - began
+            software = message.software
+    except OSError as error:
+        raise ServiceUnavailable(f"the connection to {path} broke: {error.strerror}") from error
+    finally:
+        sock.close()
+    raise ServiceUnavailable(f"what listens on {path} closed the connection", "is it a bridge, or socat?")
+
+
+def _messages(sock: socket, connection: Connection, deadline: float) -> Iterator[m.Message]:
+    while select.select([sock], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        data = sock.recv(65536)
+        if not data:
+            return
+        connection.receive_data(data)
+        yield from connection.events()
+    raise ServiceUnavailable("the service does not answer in time", "is it a bridge, or stopped?")

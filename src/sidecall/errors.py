@@ -1,0 +1,130 @@
+"""The one exception tree and the one table of exit codes.
+
+Every way in which a call can end without the command's own status has a class here, and its number beside it.
+Code below raises them where the reason is known; the command line prints them once. Any *other* exception that
+reaches a user is a bug.
+
+The numbers follow sysexits(3) where it has one, and GNU timeout(1), env(1) and the POSIX shell for 124 to 127.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
+EXIT_BUG = 70
+EXIT_BUSY = 75
+EXIT_PROTOCOL = 76
+EXIT_DENIED = 77
+EXIT_CONFIG = 78
+EXIT_TIMED_OUT = 124
+EXIT_LOST = 125
+EXIT_CANNOT_EXECUTE = 126
+EXIT_NO_SUCH_COMMAND = 127
+
+
+class SidecallError(Exception):
+    """A call, or a service, that ended for a reason of its own.
+
+    Args:
+        reason: one clause that says what is wrong, without a final stop.
+        hint: what the person who reads it can do; empty if there is nothing to say.
+    """
+
+    code: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class UsageError(SidecallError):
+    """The request makes no sense: an unknown option, a parameter that does not fit."""
+
+    code = EXIT_USAGE
+
+
+class ServiceUnavailable(SidecallError):
+    """No such service, or nobody listens on its socket."""
+
+    code = EXIT_UNAVAILABLE
+
+
+class ServiceBusy(SidecallError):
+    """The queue is full, the caller did not want to wait, or the service is shutting down."""
+
+    code = EXIT_BUSY
+
+
+class ProtocolError(SidecallError):
+    """The peer breaks the protocol; see also `LocalProtocolError`."""
+
+    code = EXIT_PROTOCOL
+
+
+class LocalProtocolError(Exception):
+    """This side was about to break the protocol: a bug in the code that called `Connection.send`."""
+
+
+class DescriptorsLost(ProtocolError):
+    """The announced descriptors did not arrive: something between the two sides forwards only bytes."""
+
+
+class CallDenied(SidecallError):
+    """The caller may not do this."""
+
+    code = EXIT_DENIED
+
+
+class ConfigError(SidecallError):
+    """A configuration that cannot be served."""
+
+    code = EXIT_CONFIG
+
+
+class ConnectionLost(SidecallError):
+    """The connection broke after the call was sent: whether and how it ended is unknown."""
+
+    code = EXIT_LOST
+
+
+class CannotExecute(SidecallError):
+    """The command exists but cannot be executed."""
+
+    code = EXIT_CANNOT_EXECUTE
+
+
+class NoSuchCommand(SidecallError):
+    """There is no such command."""
+
+    code = EXIT_NO_SUCH_COMMAND
+
+
+REFUSALS: tuple[type[SidecallError], ...] = (
+    UsageError,
+    ServiceUnavailable,
+    ServiceBusy,
+    ProtocolError,
+    CallDenied,
+    CannotExecute,
+    NoSuchCommand,
+)
+"""What a service may answer instead of starting a command; the codes are those of the REFUSED message."""
+
+
+DESCRIPTORS_LOST = 1
+"""The REFUSED code that asks the caller to come again with relayed streams; never an exit code."""
+
+
+def refusal(code: int, reason: str, hint: str) -> SidecallError:
+    """Return the exception for a REFUSED message; a code that is not in the table is a `ProtocolError`."""
+    if code == DESCRIPTORS_LOST:
+        return DescriptorsLost(reason, hint)
+    for error in REFUSALS:
+        if error.code == code:
+            return error(reason, hint)
+    return ProtocolError(f"the service refused with an unknown code {code}: {reason}", hint)

@@ -1,0 +1,77 @@
+"""Who may say what when: the conversation's states as data. PROTOCOL.md draws its diagrams from these tables.
+
+Each role has a state of its own, moved by its own messages (`SAYS`). A few messages of the service also need, and
+may move, the caller's state (`NEEDS`): STARTED, for one, is an answer to a CALL and lets stream data flow.
+"""
+
+from __future__ import annotations
+
+from sidecall.protocol import messages as m
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CALLER = "caller"
+SERVICE = "service"
+
+IDLE = "idle"
+READY = "ready"
+CALLING = "calling"
+WAITING = "waiting"
+RUNNING = "running"
+DONE = "done"
+
+SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
+    CALLER: {
+        IDLE: {m.Hello: READY},
+        READY: {m.Ping: READY, m.Describe: READY, m.Call: CALLING},
+        CALLING: {m.Signal: CALLING},
+        RUNNING: {m.Signal: RUNNING, m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING},
+        DONE: {},
+    },
+    SERVICE: {
+        IDLE: {m.Hello: READY},
+        READY: {
+            m.Pong: READY,
+            m.Description: READY,
+            m.Queued: WAITING,
+            m.Started: RUNNING,
+            m.Refused: DONE,
+        },
+        WAITING: {m.Queued: WAITING, m.Started: RUNNING, m.Refused: DONE},
+        RUNNING: {m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING, m.Exit: DONE},
+        DONE: {},
+    },
+}
+
+NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
+    m.Pong: {READY: READY, CALLING: CALLING},
+    m.Description: {READY: READY, CALLING: DONE},
+    m.Queued: {CALLING: CALLING},
+    m.Started: {CALLING: RUNNING},
+}
+
+SENDER = {m.STDIN: CALLER, m.STDOUT: SERVICE, m.STDERR: SERVICE}
+"""Who sends DATA and EOF of a stream; the other one sends WINDOW and STOP for it."""
+
+
+class Conversation:
+    """The states of both roles, as one side sees them."""
+
+    def __init__(self) -> None:
+        self.states = {CALLER: IDLE, SERVICE: IDLE}
+
+    def says(self, role: str, message_type: type[m.Message]) -> bool:
+        """Move on for a message of `role`; return False, and stay, if it may not be said now."""
+        next_state = SAYS[role][self.states[role]].get(message_type)
+        if next_state is None:
+            return False
+        needed = NEEDS.get(message_type) if role == SERVICE else None
+        if needed is not None:
+            caller_state = needed.get(self.states[CALLER])
+            if caller_state is None:
+                return False
+            self.states[CALLER] = caller_state
+        self.states[role] = next_state
+        return True

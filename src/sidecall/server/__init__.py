@@ -1,0 +1,1 @@
+"""The serving side: the only place where protocol, transport and supervise meet."""

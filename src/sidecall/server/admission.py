@@ -1,0 +1,68 @@
+"""Who runs, who waits, who is refused. Pure: it decides, `session` acts.
+
+`slots` calls run at once, `queue` more wait in the order of their arrival, the rest are refused at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from sidecall.errors import ServiceBusy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Call = TypeVar("Call")
+
+
+class Admission(Generic[Call]):
+    """The slots and the queue of one service.
+
+    Args:
+        slots: how many calls run at once.
+        queue: how many may wait.
+    """
+
+    def __init__(self, slots: int, queue: int) -> None:
+        self.slots = slots
+        self.queue = queue
+        self._running: set[Call] = set()
+        self._waiting: OrderedDict[Call, None] = OrderedDict()
+
+    @property
+    def running(self) -> int:
+        """How many calls have a slot."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting)
+
+    def admit(self, call: Call, *, may_wait: bool) -> int:
+        """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
+
+        Raises:
+            ServiceBusy: the queue is full, or there is no slot and the call may not wait.
+        """
+        if len(self._running) < self.slots:
+            self._running.add(call)
+            return 0
+        if not may_wait:
+            raise ServiceBusy(f"all {self.slots} slots are taken", "call without `--no-wait`, or try again later")
+        if len(self._waiting) >= self.queue:
+            raise ServiceBusy(
+                f"all {self.slots} slots are taken and the queue of {self.queue} is full", "try again later"
+            )
+        self._waiting[call] = None
+        return len(self._waiting)
+
+    def leave(self, call: Call) -> Iterator[Call]:
+        """Take a call out, running or waiting; yield each call that has a slot because of it."""
+        self._waiting.pop(call, None)
+        self._running.discard(call)
+        while self._waiting and len(self._running) < self.slots:
+            first, _ = self._waiting.popitem(last=False)
+            self._running.add(first)
+            yield first

@@ -1,0 +1,57 @@
+"""What may be called, as the JSON object of a DESCRIPTION message."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sidecall.server.policy import declared_command
+
+if TYPE_CHECKING:
+    from sidecall.server.config import Command, Service
+    from sidecall.server.parameters import Parameter
+
+
+def describe(service: Service, name: str = "") -> bytes:
+    """Return the description of one command, or of all if there is no name.
+
+    Raises:
+        NoSuchCommand: the service does not offer it.
+    """
+    chosen = [declared_command(service, name)] if name else (service.commands or {}).values()
+    return json.dumps(
+        {
+            "service": service.name,
+            "any_command": service.commands is None,
+            "slots": service.slots,
+            "queue": service.queue,
+            "commands": [_command(command) for command in chosen],
+        }
+    ).encode()
+
+
+def _command(command: Command) -> dict[str, object]:
+    return {
+        "name": command.name,
+        "summary": command.summary,
+        "timeout": command.timeout,
+        "environment": sorted(command.pass_environment),
+        "working_folder": command.pass_folder,
+        "parameters": [_parameter(parameter) for parameter in command.parameters.values()],
+    }
+
+
+def _parameter(parameter: Parameter) -> dict[str, object]:
+    """Return only what was declared, so that a reader sees what matters."""
+    required = parameter.type != "flag" and not parameter.optional and parameter.default is None
+    fields: dict[str, object] = {"name": parameter.name, "type": parameter.type, "required": required}
+    extras = {
+        "help": parameter.help,
+        "default": parameter.default,
+        "repeated": parameter.repeated,
+        "pattern": parameter.pattern,
+        "choices": list(parameter.choices),
+        "min": parameter.minimum,
+        "max": parameter.maximum,
+    }
+    return fields | {key: value for key, value in extras.items() if value not in ("", None, False, [])}

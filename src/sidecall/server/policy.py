@@ -1,0 +1,145 @@
+"""From a request to what would be executed, or to a refusal. Pure but for the server's own environment.
+
+Deny by default: nothing that a caller says reaches a command unless it was declared.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecall.errors import CallDenied, NoSuchCommand, UsageError
+from sidecall.server.config import SCRATCH, UNMAPPED_UID, Command, Service
+from sidecall.server.parameters import parse
+from sidecall.server.template import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecall.protocol.messages import Call
+    from sidecall.transport.credentials import Peer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call would execute.
+
+    Attributes:
+        argv: the command's words.
+        environ: its whole environment.
+        folder: its working folder; None for the server's own.
+        timeout: seconds that it may run; None for no limit.
+    """
+
+    argv: list[bytes]
+    environ: dict[bytes, bytes]
+    folder: bytes | None
+    timeout: float | None
+
+
+def authorise(service: Service, peer: Peer) -> None:
+    """Let a caller in, or not.
+
+    Raises:
+        CallDenied: the caller's uid is not among those that may call.
+    """
+    if peer.uid == UNMAPPED_UID or peer.uid not in service.callers:
+        raise CallDenied(
+            f"uid {peer.uid} may not call this service",
+            "the service's configuration has to name it under `callers`",
+        )
+
+
+def needs_scratch(service: Service, call: Call) -> bool:
+    """Tell whether a call gets a folder of its own."""
+    return service.commands is not None and declared_command(service, _name(call)).scratch
+
+
+def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: str = "") -> Plan:
+    """Work out what a call executes.
+
+    Args:
+        service: what is offered.
+        call: what is asked for.
+        environ: the server's own environment.
+        scratch: the call's own folder, if `needs_scratch`.
+
+    Raises:
+        NoSuchCommand: the command is not offered.
+        UsageError: its parameters are wrong.
+        CallDenied: the caller may not set what it wants to set.
+    """
+    if service.commands is None:
+        return _plan_any(call, environ)
+    return _plan_declared(declared_command(service, _name(call)), call, environ, scratch)
+
+
+def wants_help(service: Service, call: Call) -> bool:
+    """Tell whether a call only asks how to call a declared command."""
+    return service.commands is not None and call.arguments in {(b"--help",), (b"-h",)}
+
+
+def declared_command(service: Service, name: str) -> Command:
+    """Return a declared command.
+
+    Raises:
+        NoSuchCommand: the service does not offer it.
+    """
+    command = (service.commands or {}).get(name)
+    if command is None:
+        raise NoSuchCommand(
+            f"{service.name} has no command {name!r}", f"`sidecall describe {service.name}` lists what it has"
+        )
+    return command
+
+
+def _name(call: Call) -> str:
+    return call.command.decode(errors="backslashreplace")
+
+
+def _plan_any(call: Call, environ: Mapping[bytes, bytes]) -> Plan:
+    words = [call.command, *call.arguments]
+    if not call.command or any(b"\0" in word for word in (*words, call.directory)):
+        raise UsageError("a command's words cannot be empty or have a NUL byte")
+    return Plan(words, {**environ, **_variables(call)}, call.directory or None, _timeout(call, None))
+
+
+def _plan_declared(command: Command, call: Call, environ: Mapping[bytes, bytes], scratch: str) -> Plan:
+    variables = _variables(call)
+    for name in variables:
+        if os.fsdecode(name) not in command.pass_environment:
+            raise CallDenied(
+                f"{command.name} does not take {os.fsdecode(name)} from a caller's environment",
+                "the service's configuration would have to name it under `pass-env`",
+            )
+    if call.directory and not command.pass_folder:
+        raise CallDenied(
+            f"{command.name} does not let a caller choose its working folder",
+            "call without `--cwd`, or have the service's configuration say `pass-cwd = true`",
+        )
+    values = parse(command.parameters, call.arguments, os.fsdecode(call.base), command.name)
+    values[SCRATCH] = (os.fsencode(scratch),)
+    declared = {os.fsencode(name): os.fsencode(value) for name, value in command.environment.items()}
+    if scratch:
+        declared[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
+    folder = call.directory or (fill([command.folder], values)[0] if command.folder else None)
+    return Plan(
+        fill(command.argv, values), {**environ, **declared, **variables}, folder, _timeout(call, command.timeout)
+    )
+
+
+def _variables(call: Call) -> dict[bytes, bytes]:
+    variables = {}
+    for entry in call.environment:
+        name, equals, value = entry.partition(b"=")
+        if not name or not equals or b"\0" in entry:
+            raise UsageError("an environment variable must be NAME=VALUE without NUL bytes")
+        variables[name] = value
+    return variables
+
+
+def _timeout(call: Call, declared: float | None) -> float | None:
+    """The earlier of the caller's deadline and the declared one; a caller cannot extend it."""
+    wanted = call.timeout_ms / 1000 or None
+    return min((limit for limit in (wanted, declared) if limit is not None), default=None)

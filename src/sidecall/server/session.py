@@ -1,0 +1,186 @@
+"""One connection, from its HELLO to its end: who calls, what it asks, and a call's way through the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+import sidecall
+from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
+from sidecall.protocol import messages as m
+from sidecall.protocol.connection import Connection
+from sidecall.protocol.states import DONE, RUNNING, SERVICE
+from sidecall.server import policy
+from sidecall.server.describe import describe
+from sidecall.server.execution import Execution
+from sidecall.transport.channel import Channel
+from sidecall.transport.credentials import peer_of
+
+if TYPE_CHECKING:
+    import socket
+
+    from sidecall.server.service import CallService
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds from connecting to asking for something; a caller says it all in its first write."""
+
+CLOSE_TIMEOUT = 30.0
+"""Seconds that a caller has to take the last message."""
+
+
+class Session:
+    """Serves one connection. Await `run`; call `cancel` to end it early."""
+
+    def __init__(self, service: CallService, sock: socket.socket, call_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._service = service
+        self._call_id = call_id
+        self._peer = peer_of(sock)
+        self._channel = Channel(loop, sock, Connection(SERVICE), self._on_message, self._on_end)
+        self._greeting: tuple[m.Message, ...] = (m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}"),)
+        self._request: asyncio.Future[m.Call | None] = loop.create_future()
+        self._turn: asyncio.Future[None] = loop.create_future()
+        self._cancelled = asyncio.Event()
+        self._execution: Execution | None = None
+
+    async def run(self) -> None:
+        """Serve the connection to its end; whatever happens, nothing of it is left."""
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                call = await self._request
+            if call is not None:
+                await self._serve(call)
+        except SidecallError as error:
+            self._refuse(error)
+        except TimeoutError:
+            self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
+        finally:
+            self._channel.finish()
+            if not self._channel.closed:
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._channel.close)
+
+    def cancel(self) -> None:
+        """End the call as if its caller had gone."""
+        self._cancelled.set()
+        if not self._request.done():
+            self._request.set_result(None)
+
+    def take_turn(self) -> None:
+        """Start the call: it has a slot now."""
+        self._turn.set_result(None)
+
+    def _on_end(self, error: ProtocolError | None) -> None:
+        if error is not None:
+            self._refuse(error)
+        self.cancel()
+
+    def _on_message(self, message: m.Message) -> None:
+        try:
+            self._handle(message)
+        except SidecallError as error:
+            self._refuse(error)
+            self.cancel()
+
+    def _handle(self, message: m.Message) -> None:
+        if isinstance(message, m.Hello):
+            self._greet(message)
+        elif isinstance(message, m.Ping):
+            self._send(self._service.load())
+        elif isinstance(message, m.Describe):
+            name = message.command.decode(errors="backslashreplace")
+            self._send(m.Description(describe(self._service.config, name)))
+        elif isinstance(message, m.Call):
+            if not self._request.done():
+                self._request.set_result(message)
+        elif isinstance(message, m.Signal) and message.signal not in m.SIGNALS:
+            raise ProtocolError(f"signal {message.signal} cannot be forwarded")
+        elif self._execution is not None:
+            self._execution.receive(message)
+
+    def _greet(self, hello: m.Hello) -> None:
+        if hello.version != m.VERSION:
+            raise ProtocolError(
+                f"this service speaks version {m.VERSION} of the protocol, the caller {hello.version}",
+                "use the same release of sidecall on both sides",
+            )
+        for feature in hello.features:
+            if feature not in m.FEATURES:
+                name = feature.decode(errors="backslashreplace")
+                raise ProtocolError(f"the feature {name!r} is not known here")
+        policy.authorise(self._service.config, self._peer)
+
+    async def _serve(self, call: m.Call) -> None:
+        if policy.wants_help(self._service.config, call):
+            self._send(m.Description(describe(self._service.config, call.command.decode())))
+            return
+        self._check_descriptors(call)
+        policy.plan(self._service.config, call, os.environb, scratch="/")  # refuse before the queue
+        arrived = time.monotonic()
+        try:
+            await self._admitted(call)
+            await self._execute(call, arrived)
+        finally:
+            self._service.leave(self)
+
+    def _check_descriptors(self, call: m.Call) -> None:
+        passed = call.streams.count(m.PASSED)
+        if len(self._channel.received) < passed:
+            raise DescriptorsLost("the passed descriptors did not arrive", "relay the streams: `--relay`")
+        if len(self._channel.received) > passed:
+            raise ProtocolError("more descriptors than passed streams arrived")
+
+    async def _admitted(self, call: m.Call) -> None:
+        """Wait for a slot.
+
+        Raises:
+            ServiceBusy: there will be none.
+        """
+        may_wait = not call.flags & m.FLAG_NO_WAIT
+        place = self._service.admission.admit(self, may_wait=may_wait)
+        if place:
+            self._send(m.Queued(place - 1))
+            self._service.log(f"call {self._call_id} waits, {place - 1} ahead of it")
+            gone = asyncio.ensure_future(self._cancelled.wait())
+            await asyncio.wait((gone, self._turn), return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+        if self._cancelled.is_set():
+            raise ServiceBusy("the call was cancelled before it started", "the service may be shutting down")
+
+    async def _execute(self, call: m.Call, arrived: float) -> None:
+        scratch = ""
+        if policy.needs_scratch(self._service.config, call):
+            scratch = tempfile.mkdtemp(prefix=f"sidecall-{self._call_id}-")
+        try:
+            plan = policy.plan(self._service.config, call, os.environb, scratch)
+            self._execution = Execution(self._channel, call, self._cancelled)
+            began = time.monotonic()
+            self._execution.start(plan)
+            self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
+            self._send(m.Started(self._call_id))
+            ended = await self._execution.ended(plan.timeout, self._service.config.grace)
+            times = began - arrived, time.monotonic() - began
+            self._service.leave(self)
+            await self._execution.drained()
+            self._send(ended.message(*times))
+            self._service.log(f"call {self._call_id} {ended.words()} after {times[1]:.3f} s")
+        finally:
+            if self._execution is not None:
+                self._execution.close()
+            if scratch:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _send(self, *messages: m.Message) -> None:
+        greeting, self._greeting = self._greeting, ()
+        self._channel.send(*greeting, *messages)
+
+    def _refuse(self, error: SidecallError) -> None:
+        """Say why, if that can still be said: not after the start, nor twice."""
+        if self._channel.connection.states[SERVICE] in {RUNNING, DONE}:
+            return
+        code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
+        self._service.log(f"call {self._call_id} refused: {error.reason}")
+        self._send(m.Refused(code, error.reason, error.hint))

@@ -1,0 +1,57 @@
+"""Finding a program the way execvp(3) does, and saying why there is none."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sidecall.errors import CannotExecute, NoSuchCommand, SidecallError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def find_executable(program: str, environ: Mapping[str, str]) -> str:
+    """Return the path of the file that executing `program` would run.
+
+    Raises:
+        NoSuchCommand: there is no such file.
+        CannotExecute: there is one, but it may not be executed.
+    """
+    folders = [""] if "/" in program else environ.get("PATH", os.defpath).split(":")
+    found = [path for path in (os.path.join(folder, program) for folder in folders) if os.path.isfile(path)]
+    for path in found:
+        if os.access(path, os.X_OK):
+            return path
+    if found or ("/" in program and os.path.isdir(program)):
+        raise CannotExecute(f"{program!r} is not executable", "set its execute bit with `chmod +x`")
+    raise no_such_command(program)
+
+
+def no_such_command(program: str) -> NoSuchCommand:
+    """Return the error for a program that does not exist."""
+    hint = "check the path" if "/" in program else "check its spelling, and PATH on the side that runs it"
+    return NoSuchCommand(f"no such command: {program!r}", hint)
+
+
+def explain_exec(error: OSError, program: str, folder: str | None) -> SidecallError:
+    """Return what a failed fork or exec means to the person who called.
+
+    Args:
+        error: what starting the program raised.
+        program: the first word of its argv.
+        folder: the working folder it was to start in, None for the server's own.
+    """
+    if folder is not None and error.filename is not None and os.fsdecode(error.filename) == folder:
+        return CannotExecute(
+            f"cannot enter the working folder {folder!r}: {error.strerror}",
+            "it has to exist where the command runs",
+        )
+    if error.errno == errno.ENOENT:
+        if "/" in program and os.path.exists(program):
+            return CannotExecute(f"the interpreter that {program!r} names does not exist")
+        return no_such_command(program)
+    if error.errno == errno.E2BIG:
+        return CannotExecute(f"the arguments of {program!r} are too long for the system")
+    return CannotExecute(f"cannot execute {program!r}: {error.strerror}")

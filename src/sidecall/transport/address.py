@@ -1,0 +1,131 @@
+"""Where a service's socket is, and how to connect to it. The words of the errors are for the person who called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_DIRECTORY = "/run/sidecall"
+MAX_PATH = 107
+"""Bytes of a path that fit sockaddr_un with its final NUL. Source: unix(7)."""
+
+_RETRY_AFTER = 0.05
+"""Seconds between two attempts while waiting for a service: a container takes about 0.3 s to start."""
+
+
+def socket_path(name: str, environ: Mapping[str, str]) -> str:
+    """Return the path of a service's socket.
+
+    A name with a slash or ending in `.sock` is a path already; any other is a file in `$SIDECALL_DIR`.
+
+    Raises:
+        UsageError: the name cannot be one.
+    """
+    if not name or "\0" in name or name in {".", ".."}:
+        raise UsageError(f"{name!r} is no service name", "use a word such as `hugin`, or a path")
+    if "/" in name or name.endswith(".sock"):
+        return os.path.abspath(name)
+    return os.path.join(environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY, name + ".sock")
+
+
+def connect(path: str, wait: float = 0.0) -> socket:
+    """Return a blocking stream socket connected to `path`.
+
+    Args:
+        path: the socket's path; it may be longer than the kernel's 107 bytes.
+        wait: seconds to keep trying while nobody listens.
+
+    Raises:
+        ServiceUnavailable: nobody listens; the reason says whether the socket is missing, stale or no socket.
+        CallDenied: the socket's or a folder's mode does not let this user in.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return _connect_once(path)
+        except OSError as error:
+            remaining = deadline - time.monotonic()
+            failure = explain(error, path)
+            if remaining <= 0 or not isinstance(failure, ServiceUnavailable):
+                raise failure from error
+        time.sleep(min(_RETRY_AFTER, remaining))
+
+
+def _connect_once(path: str) -> socket:
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        for address in short_form(path):
+            sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def short_form(path: str) -> Iterator[str]:
+    """Yield, once, an address for `path` that fits sockaddr_un, valid until the generator goes on.
+
+    A path that is too long is named through a descriptor of its folder: /proc/self/fd/N/name. Source: proc(5).
+
+    Raises:
+        OSError: the folder cannot be opened; ENAMETOOLONG if the file's own name is too long.
+    """
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield path
+        return
+    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        address = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+        if len(os.fsencode(address)) > MAX_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+        yield address
+    finally:
+        os.close(folder)
+
+
+def explain(error: OSError, path: str) -> SidecallError:
+    """Return what a failed connect means to the person who called."""
+    if error.errno == errno.ENOENT:
+        return _missing(path)
+    if error.errno in {errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR}:
+        return _nobody_listens(path)
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return CallDenied(
+            f"permission denied on the socket {path}", "ask for write permission on it, or call as its owner"
+        )
+    return ServiceUnavailable(f"cannot connect to {path}: {error.strerror}")
+
+
+def _missing(path: str) -> ServiceUnavailable:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        return ServiceUnavailable(
+            f"the socket is missing, and so is its folder {folder}",
+            "mount the shared volume there, or set SIDECALL_DIR",
+        )
+    return ServiceUnavailable(
+        f"the socket is missing: {path}",
+        "start the service with `sidecall serve`, or give it time with `--wait SECONDS`",
+    )
+
+
+def _nobody_listens(path: str) -> ServiceUnavailable:
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        is_socket = False
+    if not is_socket:
+        return ServiceUnavailable(f"{path} is not a socket", "name a service, or the path of its socket")
+    return ServiceUnavailable(
+        f"the socket is stale, nobody listens on it: {path}",
+        "start the service again with `sidecall serve`; it replaces a stale socket",
+    )

@@ -1,0 +1,155 @@
+"""A listening socket put into place safely: a stale one is replaced, a live one never."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+
+from sidecall.errors import ConfigError, ServiceBusy, ServiceUnavailable
+from sidecall.transport.address import connect, short_form
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_BACKLOG = 4096
+"""Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
+
+
+class Listener:
+    """A socket at `path`, owned for as long as a lock beside it is held.
+
+    The socket is bound under another name with its final mode and renamed into place while it already listens, so a
+    caller finds either nothing, the old socket or a working one. A context manager: leaving it removes the socket,
+    if it is still the one that was put there.
+
+    Args:
+        path: where the socket goes.
+        mode: its permission bits.
+
+    Raises:
+        ServiceBusy: somebody serves this socket.
+        ConfigError: the folder does not exist or cannot hold a socket.
+    """
+
+    def __init__(self, path: str, mode: int = 0o600) -> None:
+        self.path = path
+        _make_folder(path)
+        self._lock = _take_lock(path)
+        try:
+            _refuse_live(path)
+            self.sock, self._inode = _bind(path, mode)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, and remove the socket and its lock if they are still ours."""
+        if self.sock.fileno() < 0:
+            return
+        if _inode(self.path) == self._inode:
+            os.unlink(self.path)
+        self.sock.close()
+        _release_lock(self.path, self._lock)
+
+
+def _make_folder(path: str) -> None:
+    """Make the socket's folder where only its last part is missing; a wrong mount point stays an error."""
+    with contextlib.suppress(OSError):
+        os.mkdir(os.path.dirname(path), 0o755)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _take_lock(path: str) -> int:
+    """Lock the file beside the socket; the lock ends with its holder, however that ends. Source: flock(2)."""
+    name = path + ".lock"
+    while True:
+        try:
+            lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise _cannot_listen(path, error) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise _already_served(path) from error
+        held = os.fstat(lock)
+        if _inode(name) == (held.st_dev, held.st_ino):
+            return lock
+        os.close(lock)  # the holder before us removed it between our open and our lock
+
+
+def _release_lock(path: str, lock: int) -> None:
+    _unlink_if_there(path + ".lock")
+    os.close(lock)
+
+
+def _refuse_live(path: str) -> None:
+    """Raise if somebody who does not know our lock (socat, say) listens at `path`, or if it is no socket."""
+    if not os.path.exists(path):
+        return
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise ConfigError(f"{path} exists and is not a socket", "remove it, or choose another name")
+    try:
+        connect(path).close()
+    except ServiceUnavailable:
+        return
+    raise _already_served(path)
+
+
+def _bind(path: str, mode: int) -> tuple[socket.socket, tuple[int, int] | None]:
+    temporary = path + ".new"  # one name is enough: we hold the lock
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _unlink_if_there(temporary)
+        umask = os.umask(0o777 & ~mode)
+        try:
+            for address in short_form(temporary):
+                sock.bind(address)
+        finally:
+            os.umask(umask)
+        sock.listen(_BACKLOG)
+        inode = _inode(temporary)
+        os.rename(temporary, path)
+    except BaseException as error:
+        sock.close()
+        _unlink_if_there(temporary)
+        if isinstance(error, OSError):
+            raise _cannot_listen(path, error) from error
+        raise
+    return sock, inode
+
+
+def _unlink_if_there(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _already_served(path: str) -> ServiceBusy:
+    return ServiceBusy(f"somebody already serves {path}", "stop that server first, or choose another name")
+
+
+def _cannot_listen(path: str, error: OSError) -> ConfigError:
+    hint = "choose another folder with SIDECALL_DIR"
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        hint = f"make the folder {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
+    return ConfigError(f"cannot listen on {path}: {error.strerror}", hint)
