@@ -20,28 +20,28 @@ else:
 class Record:
     """Base of immutable values that compare by their fields."""
 
-    _fields: ClassVar[tuple[str, ...]] = ()
-    _kinds: ClassVar[tuple[str, ...]] = ()
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+    KINDS: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         own = {name: kind for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
-        cls._fields = (*cls._fields, *own)
-        cls._kinds = (*cls._kinds, *own.values())
+        cls.FIELDS = (*cls.FIELDS, *own)
+        cls.KINDS = (*cls.KINDS, *own.values())
 
     def __init__(self, *values: object, **named: object) -> None:
-        if len(values) > len(self._fields):
-            raise TypeError(f"{type(self).__name__} takes {len(self._fields)} fields, not {len(values)}")
-        given = dict(zip(self._fields, values, strict=False))
-        if given.keys() & named.keys() or named.keys() - set(self._fields):
+        if len(values) > len(self.FIELDS):
+            raise TypeError(f"{type(self).__name__} takes {len(self.FIELDS)} fields, not {len(values)}")
+        given = dict(zip(self.FIELDS, values, strict=False))
+        if given.keys() & named.keys() or named.keys() - set(self.FIELDS):
             raise TypeError(f"{type(self).__name__} does not take {sorted(named)} here")
         self.__dict__.update(given, **named)
-        for name in self._fields:
+        for name in self.FIELDS:
             if name not in self.__dict__ and not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} needs {name}")
 
     def astuple(self) -> tuple[object, ...]:
         """Return the values of all fields, in the order of their declaration."""
-        return tuple(getattr(self, name) for name in self._fields)
+        return tuple(getattr(self, name) for name in self.FIELDS)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set")
@@ -55,5 +55,5 @@ class Record:
         return hash((type(self), self.astuple()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self._fields)
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.FIELDS)
         return f"{type(self).__name__}({fields})"

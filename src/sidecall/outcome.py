@@ -64,7 +64,7 @@ class Outcome(Record):
         if self.call_id:
             fields["call"] = self.call_id
         if self.usage is not None:
-            fields["usage"] = dict(zip(Usage._fields, self.usage.astuple(), strict=True))
+            fields["usage"] = dict(zip(Usage.FIELDS, self.usage.astuple(), strict=True))
         return fields
 
 

@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     _refuse_mixtures(options)
-    log: Callable[[str], None] = say if options.flag("verbose") else lambda text: None
+    log: Callable[[str], None] = say if options.flag("verbose") else lambda _: None
     if options.flag("config"):
         return _serve_config(options, log)
     if options.flag("allow-any"):

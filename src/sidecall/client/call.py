@@ -66,8 +66,8 @@ class Request(Record):
 def make_call(
     request: Request,
     streams: tuple[int | None, int | None, int | None],
-    on_queued: Callable[[int], None] = lambda ahead: None,
-    on_started: Callable[[str], None] = lambda call_id: None,
+    on_queued: Callable[[int], None] = lambda _: None,
+    on_started: Callable[[str], None] = lambda _: None,
 ) -> Outcome | bytes:
     """Make a call and wait for its outcome.
 

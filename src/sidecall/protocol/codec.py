@@ -22,7 +22,7 @@ def encode(message: Message) -> bytes:
         LocalProtocolError: a value does not fit its field, or the message its limit.
     """
     parts = [b""]
-    for kind, value in zip(message._kinds, message.astuple(), strict=True):
+    for kind, value in zip(message.KINDS, message.astuple(), strict=True):
         parts.append(_encode_field(kind, value, message))
     length = sum(map(len, parts))
     if length > message.limit:
@@ -73,7 +73,7 @@ def frame_at(buffer: bytearray, start: int) -> tuple[Message, int] | None:
 
 def _decode(message_type: type[Message], payload: memoryview) -> Message:
     reader = _Reader(payload, message_type.__name__)
-    message = message_type(*[reader.field(kind) for kind in message_type._kinds])
+    message = message_type(*[reader.field(kind) for kind in message_type.KINDS])
     reader.finish()
     return message
 

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from sidecall.errors import SidecallError
 from sidecall.server.service import accept
 from sidecall.supervise.process import spawn
 from sidecall.transport.credentials import peer_of
@@ -50,15 +51,21 @@ class Bridge:
     async def _accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
         while True:
             await self._free.acquire()
-            with await accept(listener) as sock:
-                app = self._start(sock, listener.path)
+            try:
+                with await accept(listener) as sock:
+                    app = self._start(sock, listener.path)
+            except SidecallError as error:
+                self._free.release()
+                print(f"sidecall: {error.reason}", file=sys.stderr, flush=True)
+                continue
             self._apps.add(app)
             tasks.create_task(self._see_out(app))
 
     def _start(self, sock: socket.socket, path: str) -> Process:
         sock.setblocking(True)  # an app expects to wait in read(2)
         environ = dict(os.environb) | ucspi_environment(sock, path)
-        app = spawn(self._argv, environ, None, sock.fileno(), sock.fileno(), sys.stderr.fileno())
+        fd = sock.fileno()
+        app = spawn(self._argv, environ, None, (fd, fd, sys.stderr.fileno()))
         self._log(f"app {app.pid} starts")
         return app
 

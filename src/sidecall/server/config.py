@@ -104,7 +104,7 @@ class _Table:
     """A TOML table that is read key by key; what is left at the end is a mistake."""
 
     def __init__(self, file: str, path: str, content: object) -> None:
-        self._file = file
+        self.file = file
         self._path = path
         if not isinstance(content, dict):
             self.fail("", "a table", content)
@@ -115,7 +115,7 @@ class _Table:
         """Raise the one sentence about a key."""
         where = ".".join(part for part in (self._path, key) if part)
         shown = "" if got is None else f", not {got!r}"
-        raise ConfigError(f"{self._file}: {where}: expected {expected}{shown}")
+        raise ConfigError(f"{self.file}: {where}: expected {expected}{shown}")
 
     def text(self, key: str, default: str = "") -> str:
         """Return a string."""
@@ -187,11 +187,11 @@ class _Table:
     def table(self, key: str) -> _Table:
         """Return the table under a key; an empty one if the key is missing."""
         path = ".".join(part for part in (self._path, key) if part)
-        return _Table(self._file, path, self._take(key, {}))
+        return _Table(self.file, path, self._take(key, {}))
 
     def tables(self) -> Iterator[tuple[str, _Table]]:
         """Yield every key that has a well-formed name, with the table under it."""
-        for name in list(self._content):
+        for name in self.names():
             if not _NAME.fullmatch(name):
                 self.fail(name, "a name of letters, digits, `-` and `_`")
             yield name, self.table(name)
@@ -199,10 +199,14 @@ class _Table:
     def mapping(self, key: str) -> dict[str, str]:
         """Return a table of environment variables."""
         table = self.table(key)
-        for name in table._content:
+        for name in table.names():
             if not _ENVIRONMENT_NAME.fullmatch(name):
                 table.fail(name, "the name of an environment variable")
-        return {name: table.text(name) for name in list(table._content)}
+        return {name: table.text(name) for name in table.names()}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the keys that nobody has asked for yet."""
+        return tuple(self._content)
 
     def finish(self) -> None:
         """Fail on the first key that nobody asked for."""
@@ -302,7 +306,7 @@ def _beside_the_file(table: _Table, first: Group) -> Group:
     program = fill([first], {})[0].decode()
     if "/" not in program or os.path.isabs(program):
         return first
-    absolute = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(table._file)), program))
+    absolute = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(table.file)), program))
     return parse_group(absolute.replace("{", "{{").replace("}", "}}"))
 
 

@@ -79,11 +79,12 @@ class Execution:
             CannotExecute: it, or its working folder, cannot be used.
         """
         with contextlib.ExitStack() as child_ends:
-            ends = [self._child_end(stream, mode) for stream, mode in enumerate(self._call.streams)]
-            for end in ends:
-                child_ends.callback(os.close, end)
+            ends = []
+            for stream, mode in enumerate(self._call.streams):
+                ends.append(self._child_end(stream, mode))
+                child_ends.callback(os.close, ends[-1])
             self._channel.refuse_descriptors()
-            self._process = spawn(plan.argv, plan.environ, plan.folder, *ends)
+            self._process = spawn(plan.argv, plan.environ, plan.folder, (ends[0], ends[1], ends[2]))
 
     def receive(self, message: m.Message) -> None:
         """Act on a message of the caller."""
@@ -122,8 +123,10 @@ class Execution:
             except TimeoutError:
                 self._relay.end_idle_sources()
 
-    def close(self) -> None:
-        """Close every descriptor of the call."""
+    async def close(self, grace: float) -> None:
+        """Close every descriptor of the call; if something went wrong before its end, stop the command too."""
+        if self._process is not None and not self._process.gone:
+            await self._process.stop(grace)
         self._relay.close()
 
     def _child_end(self, stream: int, mode: int) -> int:

@@ -53,7 +53,7 @@ def authorise(service: Service, peer: Peer) -> None:
 
 def needs_scratch(service: Service, call: Call) -> bool:
     """Tell whether a call gets a folder of its own."""
-    return service.commands is not None and declared_command(service, _name(call)).scratch
+    return service.commands is not None and declared_command(service, command_name(call.command)).scratch
 
 
 def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: str = "") -> Plan:
@@ -72,7 +72,7 @@ def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: 
     """
     if service.commands is None:
         return _plan_any(call, environ)
-    return _plan_declared(declared_command(service, _name(call)), call, environ, scratch)
+    return _plan_declared(declared_command(service, command_name(call.command)), call, environ, scratch)
 
 
 def wants_help(service: Service, call: Call) -> bool:
@@ -94,8 +94,9 @@ def declared_command(service: Service, name: str) -> Command:
     return command
 
 
-def _name(call: Call) -> str:
-    return call.command.decode(errors="backslashreplace")
+def command_name(name: bytes) -> str:
+    """Return a command's name as text; one that is no text matches no declared command."""
+    return name.decode(errors="backslashreplace")
 
 
 def _plan_any(call: Call, environ: Mapping[bytes, bytes]) -> Plan:

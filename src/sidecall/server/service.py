@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from sidecall.protocol.messages import Pong
@@ -84,6 +85,8 @@ class CallService:
     async def _run(self, session: Session) -> None:
         try:
             await session.run()
+        except Exception:  # a bug in one session must not end the others
+            traceback.print_exc()
         finally:
             self._sessions.discard(session)
             self._ended += 1

@@ -10,7 +10,14 @@ import time
 from typing import TYPE_CHECKING
 
 import sidecall
-from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
+from sidecall.errors import (
+    DESCRIPTORS_LOST,
+    DescriptorsLost,
+    ProtocolError,
+    ServiceBusy,
+    ServiceUnavailable,
+    SidecallError,
+)
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
@@ -58,6 +65,8 @@ class Session:
             self._refuse(error)
         except TimeoutError:
             self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
+        except OSError as error:
+            self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
         finally:
             self._channel.finish()
             if not self._channel.closed:
@@ -91,8 +100,7 @@ class Session:
         elif isinstance(message, m.Ping):
             self._send(self._service.load())
         elif isinstance(message, m.Describe):
-            name = message.command.decode(errors="backslashreplace")
-            self._send(m.Description(describe(self._service.config, name)))
+            self._send(m.Description(describe(self._service.config, policy.command_name(message.command))))
         elif isinstance(message, m.Call):
             if not self._request.done():
                 self._request.set_result(message)
@@ -115,7 +123,7 @@ class Session:
 
     async def _serve(self, call: m.Call) -> None:
         if policy.wants_help(self._service.config, call):
-            self._send(m.Description(describe(self._service.config, call.command.decode())))
+            self._send(m.Description(describe(self._service.config, policy.command_name(call.command))))
             return
         self._check_descriptors(call)
         policy.plan(self._service.config, call, os.environb, scratch="/")  # refuse before the queue
@@ -169,7 +177,7 @@ class Session:
             self._service.log(f"call {self._call_id} {ended.words()} after {times[1]:.3f} s")
         finally:
             if self._execution is not None:
-                self._execution.close()
+                await self._execution.close(self._service.config.grace)
             if scratch:
                 shutil.rmtree(scratch, ignore_errors=True)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecall.errors import CannotExecute
 from sidecall.supervise.executable import explain_exec
 
 if TYPE_CHECKING:
+    import resource
     from collections.abc import Mapping, Sequence
 
 LINGER = 0.5
@@ -45,6 +46,11 @@ class Process:
         self._ended: Ended | None = None
         self._group_gone = False
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the command has been reaped and its process group has no members left."""
+        return self._group_gone
 
     async def exited(self) -> None:
         """Wait until the command itself has ended; it is not reaped yet, and helpers may still run."""
@@ -116,9 +122,7 @@ def spawn(
     argv: Sequence[bytes],
     environ: Mapping[bytes, bytes],
     folder: bytes | None,
-    stdin: int,
-    stdout: int,
-    stderr: int,
+    streams: tuple[int, int, int],
 ) -> Process:
     """Start a command as the leader of a new session.
 
@@ -126,9 +130,7 @@ def spawn(
         argv: its words; the first one is looked up in the PATH of `environ`.
         environ: its whole environment.
         folder: its working folder, None for this process' own.
-        stdin: the descriptor that becomes its standard input; it stays open here, as do the other two.
-        stdout: its standard output.
-        stderr: its standard error.
+        streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
 
     Raises:
         NoSuchCommand: there is no such program.
@@ -137,9 +139,9 @@ def spawn(
     try:
         child = subprocess.Popen(
             argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
             env=environ,
             cwd=folder,
             start_new_session=True,
@@ -147,7 +149,12 @@ def spawn(
     except OSError as error:
         where = None if folder is None else os.fsdecode(folder)
         raise explain_exec(error, os.fsdecode(argv[0]), where) from error
-    return Process(child)
+    try:
+        return Process(child)
+    except OSError as error:  # no descriptor is left for the pidfd
+        child.kill()
+        child.wait()
+        raise CannotExecute(f"cannot watch {os.fsdecode(argv[0])!r}: {error.strerror}") from error
 
 
 def reset_inherited_signals() -> None:

@@ -24,19 +24,13 @@ _INT = calcsize("i")
 
 
 class Descriptors:
-    """Received descriptors that nobody has taken yet. A context manager that closes what is left."""
+    """Received descriptors that nobody has taken yet; `close` them in the end."""
 
     def __init__(self) -> None:
         self._owned: list[int] = []
 
     def __len__(self) -> int:
         return len(self._owned)
-
-    def __enter__(self) -> Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def add(self, received: Sequence[int]) -> None:
         """Become the owner of `received`."""

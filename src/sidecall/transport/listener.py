@@ -15,6 +15,7 @@ from sidecall.transport.address import connect, short_form
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Self
 
 _BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
@@ -47,7 +48,7 @@ class Listener:
             os.close(self._lock)
             raise
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

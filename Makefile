@@ -1,0 +1,29 @@
+# Each target does its own set-up. `make demo` and `make test` are the two to know.
+.PHONY: demo demo-containers test check bench soak containers figures clean
+
+demo: ## the fisheye pipeline, server and pipeline as two local processes
+	examples/fisheye/demo.sh
+
+demo-containers: ## the same in two real containers
+	examples/fisheye/demo-containers.sh
+
+test: ## every test, on every Python from 3.11 on that is found here
+	tools/test.sh
+
+check: ## lint, format, types, import direction
+	tools/check.sh
+
+containers: ## only the tests that cross containers
+	tools/test.sh tests/containers
+
+bench: ## side-by-side measurements
+	tools/python.sh benchmarks/bench.py
+
+soak: ## a long run of random kills
+	tools/python.sh benchmarks/soak.py
+
+figures: ## what the code looks like in numbers
+	tools/python.sh tools/figures.py
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Lint, format, types, shell scripts. (The import direction is a test: tests/test_architecture.py.)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=$(tools/pythons.sh | head -n 1)
+venv=$(tools/venv.sh "$python" check)
+tools/need.sh shellcheck shellcheck
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+"$venv/bin/mypy"
+"$venv/bin/python" -m pytest -q tests/test_architecture.py
+git ls-files '*.sh' .ci/run | xargs shellcheck
+echo "checks passed"

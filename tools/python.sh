@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs a script with the first suitable Python found, in an environment that has the built wheel and the test tools.
+#
+# usage: tools/python.sh SCRIPT [ARG...]
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=$("$root/tools/pythons.sh" | head -n 1)
+venv=$("$root/tools/venv.sh" "$python" test)
+exec "$root/$venv/bin/python" "$@"
