@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from sidecall.cli import complain, say
 from sidecall.cli.options import Option, help_text, parse
@@ -143,7 +142,6 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         say(f"{outcome.kind} {outcome.value}{times}")
     if outcome.reason and outcome.usage is not None:
         complain(SidecallError(outcome.reason, outcome.hint))
-    sys.stdout.flush()
     code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
         os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds

@@ -1,0 +1,97 @@
+"""How long a call takes beside what people use today, in one run: medians, and ratios to a local spawn.
+
+`make bench` prints a table. What is not installed is left out and said so. Nothing here is a test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sidecall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIDECALL = str(Path(sys.executable).parent / "sidecall")
+ROUNDS = 100
+MEBIBYTES = 1024
+
+
+def command(*words: str) -> Callable[[], object]:
+    """Return a function that runs a command to its end."""
+    return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def serve(stack: ExitStack, *words: str) -> None:
+    """Run a server until the stack ends, and return once it listens."""
+    server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    stack.callback(server.wait)
+    stack.callback(server.terminate)
+
+
+def latency_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
+    """Return each way of running `true`, its server started."""
+    serve(stack, SIDECALL, "serve", "--allow-any", "bench")
+    subprocess.run([SIDECALL, "ping", "--wait", "10", "--quiet", "bench"], check=True)
+    cases = {
+        "local spawn": command("true"),
+        "python3 -I -S -c pass": command(sys.executable, "-I", "-S", "-c", "pass"),
+        "sidecall exec": command(SIDECALL, "exec", "bench", "true"),
+        "sidecall exec --relay": command(SIDECALL, "exec", "--relay", "bench", "true"),
+        "sidecall.run (library)": lambda: sidecall.run("bench", ["true"], check=True),
+    }
+    if shutil.which("socat"):
+        path = f"{folder}/socat.sock"
+        serve(stack, "socat", f"UNIX-LISTEN:{path},fork,backlog=128", "EXEC:true")
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        cases["socat"] = command("socat", "-t5", "-", f"UNIX-CONNECT:{path}")
+    return cases
+
+
+def throughput(case: str, *words: str) -> None:
+    """Print how fast a command copies zeros from stdin to stdout."""
+    source = f"head -c {MEBIBYTES}M /dev/zero | {' '.join(words)} > /dev/null"
+    took = seconds(lambda: subprocess.run(["bash", "-o", "pipefail", "-c", source], check=True))
+    print(f"{case:<26}{MEBIBYTES / took:8.0f} MiB/s")
+
+
+def main() -> None:
+    """Print both tables."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        os.environ["SIDECALL_DIR"] = folder
+        cases = latency_cases(stack, folder)
+        times: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(ROUNDS):  # in turns, so that a noisy moment hits every case
+            for name, action in cases.items():
+                times[name].append(seconds(action))
+        floor = statistics.median(times["local spawn"])
+        print(f"running `true`, median of {ROUNDS}")
+        for name, taken in times.items():
+            median = statistics.median(taken)
+            print(f"{name:<26}{median * 1000:8.2f} ms   {median / floor:5.1f} local spawns")
+        print(f"\n{MEBIBYTES} MiB through `cat`")
+        throughput("local pipe", "cat")
+        throughput("sidecall exec", SIDECALL, "exec", "bench", "cat")
+        throughput("sidecall exec --relay", SIDECALL, "exec", "--relay", "bench", "cat")
+
+
+if __name__ == "__main__":
+    main()
