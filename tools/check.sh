@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python=$(tools/pythons.sh | head -n 1)
+read -r python < <(tools/pythons.sh)
 venv=$(tools/venv.sh "$python" check)
 tools/need.sh shellcheck shellcheck
 "$venv/bin/ruff" check .

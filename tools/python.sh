@@ -4,6 +4,6 @@
 # usage: tools/python.sh SCRIPT [ARG...]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-python=$("$root/tools/pythons.sh" | head -n 1)
+read -r python < <("$root/tools/pythons.sh")
 venv=$("$root/tools/venv.sh" "$python" test)
 exec "$root/$venv/bin/python" "$@"

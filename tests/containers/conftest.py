@@ -45,9 +45,7 @@ def engine() -> Engine:
     """Return a working engine; skip (or fail) with the set-up's own sentence where there is none."""
     if not required() and not (shutil.which("podman") or shutil.which("docker")):
         give_up("neither podman nor docker is installed: tools/containers.sh setup")
-    setup = subprocess.run(
-        [REPO / "tools" / "containers.sh", "setup"], capture_output=True, text=True, check=False
-    )
+    setup = subprocess.run([REPO / "tools" / "containers.sh", "setup"], capture_output=True, text=True, check=False)
     if setup.returncode != 0:
         give_up(setup.stderr.strip())
     found = exports(setup.stdout)

@@ -23,9 +23,7 @@ CLIENTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("server", "client"), [("sidecall", "sidecall"), ("socat", "sidecall"), ("sidecall", "socat")]
-)
+@pytest.mark.parametrize(("server", "client"), [("sidecall", "sidecall"), ("socat", "sidecall"), ("sidecall", "socat")])
 def test_the_original_dialogue(pod: Pod, server: str, client: str) -> None:
     """The two apps take turns, a line each, whichever side is socat; `connect` ends as its app ends."""
     pod.start(*SERVERS[server])

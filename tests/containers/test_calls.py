@@ -71,9 +71,7 @@ def test_output_a_second_after_stdin_ended_arrives(caller: Container, mode: str)
 def test_killed_server_container_is_125(pod: Pod, mode: str) -> None:
     """A caller whose server vanishes in mid-call cannot know the result: 125 and a line that says so."""
     service, caller = pod.service("tool"), pod.caller()
-    call = caller.popen(
-        "sh", "-c", f"sidecall exec {mode} tool sh -c 'echo running; exec sleep 600'; echo status $?"
-    )
+    call = caller.popen("sh", "-c", f"sidecall exec {mode} tool sh -c 'echo running; exec sleep 600'; echo status $?")
     assert call.stdout is not None
     assert call.stdout.readline() == "running\n"
     service.kill()

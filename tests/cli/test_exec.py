@@ -1,0 +1,380 @@
+"""`sidecall exec` on real processes: how it ends, and that every byte arrives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import SIDECALL, both_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Run, Server
+
+DEADLY = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31, 34, 50, 64]
+"""Every signal whose default is to end a process, and some real-time ones: signal(7)."""
+
+
+def start(*words: str, **options: int) -> subprocess.Popen[bytes]:
+    """Start `sidecall exec` with pipes for its streams."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([SIDECALL, "exec", *words], **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    """Wait for a caller; return its status and output."""
+    out, err = caller.communicate(timeout=30)
+    return caller.returncode, out, err
+
+
+@both_modes
+def test_ends_with_every_exit_code(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
+    """A command's exit code 0…255 is the caller's."""
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(
+            pool.map(
+                lambda code: sidecall("exec", "-q", *mode, "tool", "sh", "-c", f"exit {code}").returncode,
+                range(256),
+            )
+        )
+    assert codes == list(range(256))
+
+
+@both_modes
+def test_dies_of_the_signal_that_killed_the_command(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
+    """Where a command dies of a signal its caller dies of the same one."""
+    ends = {number: sidecall("exec", *mode, "tool", "sh", "-c", f"kill -{number} $$").returncode for number in DEADLY}
+    assert ends == {number: -number for number in DEADLY}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason", "hint"),
+    [
+        ((), 64, "a service and a command are missing", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
+        (("tool",), 64, "a command is missing", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
+        (("--nope", "tool", "true"), 64, "unknown option --nope", "see `sidecall exec --help`"),
+        (("--timeout", "-1", "tool", "true"), 64, "--timeout takes a positive number of seconds, not '-1'", ""),
+        (("--outcome-fd", "77", "tool", "true"), 64, "--outcome-fd 77: this descriptor is not open", "open it with"),
+        (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: there is no such variable here", "set it"),
+        (("nobody", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
+        (("/no/such/folder/x.sock", "true"), 69, "the socket is missing, and so is its folder /no/such/folder", "mount"),
+        (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "name a service"),
+        (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command ran into its deadline and was stopped", "give it"),
+        (("tool", "/etc/passwd"), 126, "cannot execute '/etc/passwd': Permission denied", ""),
+        (("tool", "/"), 126, "cannot execute '/': Permission denied", ""),
+        (("--cwd", "/no/such", "tool", "true"), 126, "cannot enter the working folder '/no/such'", "it has to exist"),
+        (("tool", "no-such-command"), 127, "no such command: 'no-such-command'", "check its spelling"),
+        (("tool", "/no/such"), 127, "no such command: '/no/such'", "check the path"),
+    ],
+)  # fmt: skip
+def test_every_other_end_has_its_code_and_one_sentence(
+    tool: Server, sidecall: Run, words: tuple[str, ...], code: int, reason: str, hint: str
+) -> None:
+    """An end that is not the command's own has its own code, one sentence, and a hint where there is one."""
+    done = sidecall("exec", *words)
+    lines = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert lines[0].startswith(f"sidecall: {reason}")
+    assert [line.startswith(f"hint: {hint}") for line in lines[1:]] == ([True] if hint else [])
+
+
+def test_a_stale_socket_is_told_from_a_missing_one(folder: Path, sidecall: Run) -> None:
+    """A socket that nobody listens on any more is said to be stale."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(folder / "old.sock"))
+    done = sidecall("exec", "old", "true")
+    assert done.returncode == 69
+    assert done.stderr.decode().startswith("sidecall: the socket is stale, nobody listens on it: ")
+
+
+def test_a_peer_that_speaks_something_else_is_76(folder: Path, sidecall: Run) -> None:
+    """What does not speak the protocol is said not to."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "web.sock"))
+        listener.listen()
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        done = sidecall("exec", "web", "true")
+        thread.join()
+    assert done.returncode == 76
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_denied(tool: Server) -> None:
+    """By default only the server's own uid may call: the socket's mode says so, and then the service."""
+    for parent in tool.path.parents:
+        parent.chmod(parent.stat().st_mode | 0o001)
+    script = "import os, sys, sidecall.cli.exec as cli; os.setgroups([]); os.setgid(1); os.setuid(1); "
+    script += "from sidecall.cli import main; sys.exit(main(['exec', 'tool', 'true']))"
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        77,
+        f"sidecall: permission denied on the socket {tool.path}".encode(),
+    )
+    tool.path.chmod(0o666)
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (77, b"sidecall: uid 1 may not call this service")
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("exit 3", {"outcome": "exited", "code": 3}),
+        ("kill -TERM $$", {"outcome": "signaled", "signal": 15, "core_dumped": False}),
+    ],
+)
+def test_writes_the_outcome_as_json(
+    tool: Server, mode: tuple[str, ...], script: str, expected: dict[str, object]
+) -> None:
+    """`--outcome-fd` tells a command's own 64 from ours: one JSON line says how the call ended."""
+    readable, writable = os.pipe()
+    subprocess.run(
+        [SIDECALL, "exec", *mode, "--outcome-fd", str(writable), "tool", "sh", "-c", script],
+        pass_fds=[writable],
+        check=False,
+    )
+    os.close(writable)
+    with open(readable) as lines:
+        outcome = json.loads(lines.read())
+    assert expected.items() <= outcome.items()
+    assert set(outcome["usage"]) == {"queued", "run", "user", "system", "max_rss"}
+
+
+@both_modes
+def test_streams_are_exact_and_apart(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
+    """32 MiB of random bytes come back unchanged, and stderr does not mix with stdout."""
+    data = os.urandom(32 << 20)
+    done = sidecall("exec", *mode, "tool", "sh", "-c", "cat; echo apart >&2", input=data)
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
+    assert (done.returncode, done.stderr) == (0, b"apart\n")
+
+
+@both_modes
+def test_what_is_written_after_stdin_ended_arrives(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
+    """A command that writes once its stdin has ended loses nothing, 100 times."""
+    script = "cat >/dev/null; seq 500; echo last"
+    expected = "".join(f"{number}\n" for number in range(1, 501)).encode() + b"last\n"
+    for _ in range(100):
+        assert sidecall("exec", *mode, "tool", "sh", "-c", script, input=b"x").stdout == expected
+
+
+@both_modes
+def test_a_command_may_close_stdout_early(tool: Server, mode: tuple[str, ...]) -> None:
+    """The caller's reader sees the end of stdout while the command still runs."""
+    caller = start(*mode, "tool", "sh", "-c", "echo a; exec >&-; read line; exit 5")
+    assert caller.stdout is not None
+    assert caller.stdin is not None
+    assert caller.stdout.read() == b"a\n"
+    assert caller.poll() is None
+    caller.stdin.write(b"go\n")
+    assert end(caller)[0] == 5
+
+
+@both_modes
+def test_a_command_need_not_read_its_stdin(tool: Server, mode: tuple[str, ...]) -> None:
+    """A producer that the command does not listen to gets SIGPIPE, as in a local pipeline."""
+    done = subprocess.run(
+        ["bash", "-c", f"yes | {SIDECALL} exec {' '.join(mode)} tool head -n 1; echo ${{PIPESTATUS[@]}}"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout == b"y\n141 0\n"
+
+
+@both_modes
+def test_a_reader_that_goes_ends_the_command(tool: Server, mode: tuple[str, ...]) -> None:
+    """A command whose reader is gone dies of SIGPIPE, and so does its caller."""
+    done = subprocess.run(
+        ["bash", "-c", f"{SIDECALL} exec {' '.join(mode)} tool yes | head -n 1; echo ${{PIPESTATUS[@]}}"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout == b"y\n141 0\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "streams", "code"),
+    [
+        ((), "<&-", 0),
+        (("--relay",), "<&-", 0),
+        ((), "<&- >/dev/null 2>&-", 0),
+        (("--relay",), "<&- >/dev/null 2>&-", 0),
+        ((), ">/dev/full", 1),
+        (("--relay",), ">/dev/full", 125),
+    ],
+)
+def test_odd_streams(tool: Server, mode: tuple[str, ...], streams: str, code: int) -> None:
+    """Closed descriptors and a full disk neither hang nor become a false success."""
+    line = f"exec {SIDECALL} exec {' '.join(mode)} tool sh -c 'cat; echo x' {streams}"
+    assert subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20).returncode == code
+
+
+def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
+    """A terminal is never handed over, and its shared flags stay as they were."""
+    ours, theirs = pty.openpty()
+    caller = start("tool", "sh", "-c", "read line; echo got $line; test -t 0", stdin=theirs, stdout=theirs)
+    os.write(ours, b"hello\n")
+    assert end(caller)[0] == 1
+    assert os.get_blocking(theirs)
+    assert b"got hello" in os.read(ours, 1000)
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_forwarder_of_bytes_only_is_no_hindrance(tool: Server, folder: Path, sidecall: Run) -> None:
+    """Where descriptors get lost on the way the call is made again with relayed streams."""
+    hop = folder / "hop.sock"
+    with subprocess.Popen(["socat", f"UNIX-LISTEN:{hop},fork", f"UNIX-CONNECT:{tool.path}"]) as socat:
+        sidecall("ping", "--wait", "10", "hop")
+        done = sidecall("exec", "hop", "sh", "-c", "cat; exit 9", input=b"through\n")
+        socat.terminate()
+    assert (done.returncode, done.stdout) == (9, b"through\n")
+
+
+@both_modes
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15])
+def test_signals_reach_the_command(tool: Server, mode: tuple[str, ...], number: int) -> None:
+    """HUP, INT, QUIT, USR1, USR2 and TERM are the command's, which may handle them."""
+    script = f"trap 'echo caught; exit 40' {number}; echo ready; while :; do sleep 0.05; done"
+    caller = start(*mode, "tool", "sh", "-c", script)
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == b"ready\n"
+    caller.send_signal(number)
+    assert end(caller)[:2] == (40, b"caught\n")
+
+
+def test_a_server_started_in_the_background_of_a_script_runs_commands_that_can_be_interrupted(
+    folder: Path, sidecall: Run
+) -> None:
+    """A shell's `&` makes a server ignore INT; its commands do not."""
+    server = subprocess.Popen(["sh", "-c", f"{SIDECALL} serve --allow-any bg 2>/dev/null & echo $!; wait"], stdout=-1)
+    assert server.stdout is not None
+    pid = int(server.stdout.readline())
+    sidecall("ping", "--wait", "10", "bg")
+    caller = start("bg", "sh", "-c", "echo ready; exec sleep 60")
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    caller.send_signal(signal.SIGINT)
+    assert end(caller)[0] == -2
+    os.kill(pid, signal.SIGTERM)
+    server.communicate()
+
+
+@both_modes
+def test_a_second_interrupt_cancels(tool: Server, mode: tuple[str, ...]) -> None:
+    """A command that ignores INT and TERM is killed after the grace when the caller insists."""
+    caller = start(*mode, "tool", "sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.05; done")
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    caller.send_signal(signal.SIGINT)
+    time.sleep(0.1)  # two signals at once would be one
+    caller.send_signal(signal.SIGINT)
+    assert end(caller)[0] == -9
+
+
+def test_a_full_stream_does_not_block_a_signal(tool: Server) -> None:
+    """A caller whose reader does not read can still be interrupted."""
+    caller = start("--relay", "tool", "sh", "-c", "echo $$; exec yes")
+    assert caller.stdout is not None
+    pid = int(caller.stdout.readline())
+    time.sleep(0.3)  # let every buffer fill
+    caller.send_signal(signal.SIGINT)
+    while Path(f"/proc/{pid}").exists():
+        pass
+    assert end(caller)[0] == -2
+
+
+@both_modes
+def test_a_killed_caller_takes_its_command_along(tool: Server, mode: tuple[str, ...]) -> None:
+    """When the caller is killed even a command that ignores TERM is gone after the grace."""
+    caller = start(*mode, "tool", "sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.05; done")
+    assert caller.stdout is not None
+    pid = int(caller.stdout.readline())
+    caller.kill()
+    end(caller)
+    tool.await_log("signaled 9")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@both_modes
+def test_a_killed_server_is_125(serve: Callable[..., Server], mode: tuple[str, ...]) -> None:
+    """When the server dies the caller says that it does not know, never 0."""
+    server = serve("--allow-any", "short")
+    caller = start(*mode, "short", "sh", "-c", "echo $$; exec sleep 60")
+    assert caller.stdout is not None
+    pid = int(caller.stdout.readline())
+    server.process.kill()
+    server.process.wait()
+    assert caller.wait(20) == 125
+    os.kill(pid, signal.SIGKILL)  # nobody else will, yet
+    _, err = caller.communicate()
+    assert err.startswith(b"sidecall: the connection to the service was lost: whether and how the command ended")
+
+
+@both_modes
+def test_a_stopped_server_ends_its_calls_truly(serve: Callable[..., Server], mode: tuple[str, ...]) -> None:
+    """When the server is told to end its commands get TERM, and their callers learn of it."""
+    server = serve("--allow-any", "brief")
+    caller = start(*mode, "brief", "sh", "-c", "echo ready; exec sleep 60")
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    server.stop()
+    assert end(caller)[0] == -15
+
+
+def test_200_callers_are_served_in_order(tool: Server) -> None:
+    """200 callers at once against 4 slots: all are served, none is lost, and those that wait start in order."""
+    callers = [start("-q", "tool", "sh", "-c", f"sleep 0.02; echo {number}") for number in range(200)]
+    assert [end(caller) for caller in callers] == [(0, f"{number}\n".encode(), b"") for number in range(200)]
+    log = [line.split() for line in tool.log().splitlines() if line.startswith("sidecall: call")]
+    waited = [words[2] for words in log if words[3] == "waits,"]
+    started = [words[2] for words in log if words[3] == "starts:"]
+    assert len(waited) > 100
+    assert [call for call in started if call in set(waited)] == waited
+
+
+def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Server], sidecall: Run) -> None:
+    """A call that has to wait says so; interrupted, it ends and never starts; `--no-wait` and a full queue are 75."""
+    server = serve("-v", "--allow-any", "one", "--slots", "1", "--queue", "1")
+    first = start("one", "sh", "-c", "echo ready; read line")
+    assert first.stdout is not None
+    first.stdout.readline()
+    assert sidecall("exec", "--no-wait", "one", "true").returncode == 75
+    second = start("one", "true")
+    assert second.stderr is not None
+    assert second.stderr.readline() == b"sidecall: waiting for a slot of one, 0 ahead\n"
+    assert sidecall("exec", "one", "true").returncode == 75
+    second.send_signal(signal.SIGINT)
+    assert end(second)[0] == -2
+    assert end(first)[0] == 1
+    assert server.log().count(" starts: ") == 1
+
+
+def test_waits_for_a_service_that_comes_up(serve: Callable[..., Server], folder: Path) -> None:
+    """`--wait` bridges the time until a container has started."""
+    caller = start("--wait", "20", "late", "echo", "there")
+    time.sleep(0.2)
+    serve("--allow-any", "late")
+    assert end(caller) == (0, b"there\n", b"")

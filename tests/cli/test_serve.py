@@ -1,0 +1,246 @@
+"""`sidecall serve`, `describe`, `ping` and `connect` on real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import PROGRAMS, SIDECALL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Run, Server
+
+CONFIG = f"""
+[service]
+name = "kit"
+slots = 2
+grace = 0.5
+
+[commands.words]
+summary = "Print the words it gets"
+argv = ["{sys.executable}", "{PROGRAMS}/words.py", "{{in}}", ["-n", "{{count}}"], "{{loud}}", "{{tag}}", "s={{size}}"]
+env = {{ COLOUR = "green" }}
+pass-env = ["SHADE"]
+cwd = "{{scratch}}"
+
+[commands.words.parameters]
+in = {{ type = "path", help = "what to read" }}
+count = {{ type = "int", min = 1, max = 9, optional = true }}
+loud = {{ type = "flag", value = "--loud" }}
+tag = {{ repeated = true, optional = true, pattern = "[a-z ]+" }}
+size = {{ type = "choice", choices = ["S", "L"], default = "S" }}
+
+[commands.slow]
+argv = ["sleep", "60"]
+timeout = 0.2
+"""
+
+
+@pytest.fixture
+def kit(serve: Callable[..., Server], folder: Path) -> Server:
+    """Return a service with declared commands."""
+    (folder / "kit.toml").write_text(CONFIG)
+    return serve("--config", str(folder / "kit.toml"))
+
+
+def test_parameters_become_words(kit: Server, sidecall: Run, folder: Path) -> None:
+    """Each value is one word and nothing else; what was not given is left out."""
+    done = sidecall(
+        "exec", "--env", "SHADE=dark", "kit", "words",
+        "--in", "a b;c", "--tag", "x y", "--count=3", "--loud", "--tag", "z",
+    )  # fmt: skip
+    seen = json.loads(done.stdout)
+    assert seen["words"] == [f"{os.getcwd()}/a b;c", "-n", "3", "--loud", "x y", "z", "s=S"]
+    assert (seen["COLOUR"], seen["SHADE"]) == ("green", "dark")
+    assert seen["folder"] == seen["SIDECALL_SCRATCH"]
+    assert not os.path.exists(seen["folder"])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("words",), 64, "--in is missing"),
+        (("words", "--in"), 64, "--in needs a value"),
+        (("words", "--in", "x", "--in", "y"), 64, "--in is given 2 times, but may be given once"),
+        (("words", "--in", "x", "--count", "ten"), 64, "--count must be a whole number: 'ten'"),
+        (("words", "--in", "x", "--count", "10"), 64, "--count must be at most 9: '10'"),
+        (("words", "--in", "x", "--tag", "A"), 64, "--tag must match [a-z ]+: 'A'"),
+        (("words", "--in", "x", "--tag", "-rf"), 64, "--tag must not begin with a dash: '-rf'"),
+        (("words", "--in", "x", "--size", "M"), 64, "--size must be one of S, L: 'M'"),
+        (("words", "--in", "x", "--loud=1"), 64, "--loud is a flag and takes no value"),
+        (("words", "--cuont", "1"), 64, "words has no parameter --cuont"),
+        (("words", "stray"), 64, "unexpected argument 'stray': parameters are given as --name value"),
+        (("sh", "-c", "true"), 127, "kit has no command 'sh'"),
+        (("slow",), 124, "the command ran into its deadline and was stopped"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    kit: Server, sidecall: Run, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    """A parameter that was not declared so never reaches the command."""
+    done = sidecall("exec", "kit", *words)
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (code, f"sidecall: {reason}")
+
+
+@pytest.mark.parametrize("option", [("--env", "PATH=/tmp"), ("--cwd", "/tmp")])
+def test_a_caller_sets_only_what_it_may(kit: Server, sidecall: Run, option: tuple[str, ...]) -> None:
+    """A caller's environment and working folder reach a declared command only where declared."""
+    assert sidecall("exec", *option, "kit", "words", "--in", "x").returncode == 77
+
+
+def test_describes_what_may_be_called(kit: Server, sidecall: Run) -> None:
+    """`describe` and `--help` say the same, for people and for programs."""
+    text = sidecall("exec", "kit", "words", "--help").stdout.decode()
+    assert text == sidecall("describe", "kit", "words").stdout.decode()
+    assert text.splitlines()[:2] == [
+        "words: Print the words it gets",
+        "  usage: sidecall exec kit words --in PATH [--count INT] [--loud] [--tag STR]... [--size CHOICE]",
+    ]
+    assert "--count INT    at least 1; at most 9" in text
+    described = json.loads(sidecall("describe", "--json", "kit").stdout)
+    assert [command["name"] for command in described["commands"]] == ["words", "slow"]
+    assert sidecall("describe", "kit", "nothing").returncode == 127
+
+
+def test_pings(kit: Server, sidecall: Run) -> None:
+    """`ping` tells presence and load, and absence by 69."""
+    assert b" of 2 slots busy, 0 of 1000 waiting" in sidecall("ping", "kit").stdout
+    assert sidecall("ping", "nobody").returncode == 69
+
+
+def test_checks_a_configuration(folder: Path, sidecall: Run) -> None:
+    """`--check` only checks: 0 or 78 and one sentence."""
+    good, bad = folder / "good.toml", folder / "bad.toml"
+    good.write_text(CONFIG)
+    bad.write_text(CONFIG.replace("slots", "slotz"))
+    assert sidecall("serve", "--config", str(good), "--check").returncode == 0
+    done = sidecall("serve", "--config", str(bad), "--check")
+    assert done.returncode == 78
+    assert done.stderr.decode() == f"sidecall: {bad}: service.slotz: expected no such key (did you mean 'slots'?)\n"
+
+
+def test_a_live_service_is_never_displaced(tool: Server, sidecall: Run) -> None:
+    """A second server on one name is refused, and the first goes on."""
+    assert sidecall("serve", "--allow-any", "tool").returncode == 75
+    assert sidecall("exec", "tool", "echo", "alive").stdout == b"alive\n"
+
+
+def test_a_stale_socket_is_replaced(serve: Callable[..., Server], sidecall: Run) -> None:
+    """After a crash the next start needs no help."""
+    first = serve("--allow-any", "crash")
+    first.process.kill()
+    first.process.wait()
+    assert first.path.exists()
+    serve("--allow-any", "crash")
+    assert sidecall("exec", "crash", "echo", "back").stdout == b"back\n"
+
+
+@pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.0\r\n\r\n", b"\0" * 5, b"\xff" * 100000])
+def test_garbage_does_no_harm(tool: Server, sidecall: Run, garbage: bytes) -> None:
+    """A service outlives whatever connects to it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(tool.path))
+        try:
+            sock.sendall(garbage)
+        except BrokenPipeError:
+            pass
+    assert sidecall("exec", "tool", "true").returncode == 0
+
+
+DIALOGUE = "echo hello; read a; echo got $a; read b; echo got $b"
+ANSWERS = "read h; echo $h >&2; echo one; read g; echo $g >&2; echo two; read g; echo $g >&2; exit 6"
+
+
+@pytest.mark.parametrize("server_is", ["sidecall", "socat"])
+@pytest.mark.parametrize("client_is", ["sidecall", "socat"])
+def test_the_bridge_carries_the_original_dialogue(
+    serve: Callable[..., Server], folder: Path, sidecall: Run, server_is: str, client_is: str
+) -> None:
+    """Two apps talk line by line, the server's first; either side may be plain socat."""
+    path, server = folder / "talk.sock", folder / "server.sh"
+    server.write_text(f"#!/bin/sh\n{DIALOGUE}\n")
+    server.chmod(0o755)
+    client = folder / "client.sh"
+    client.write_text(f"#!/bin/sh\n{ANSWERS}\n")
+    client.chmod(0o755)
+    if server_is == "sidecall":
+        serve("talk", str(server))
+        other = None
+    else:
+        other = subprocess.Popen(["socat", f"UNIX-LISTEN:{path},fork", f"EXEC:{server}"])
+        while not path.exists():
+            pass
+    words = {
+        "sidecall": [SIDECALL, "connect", "talk", str(client)],
+        "socat": ["socat", f"UNIX-CONNECT:{path}", f"EXEC:{client}"],
+    }[client_is]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=20)
+    if other is not None:
+        other.terminate()
+        other.wait()
+    assert [line for line in done.stderr.splitlines() if b"socat" not in line] == [b"hello", b"got one", b"got two"]
+    if client_is == "sidecall":
+        assert done.returncode == 6
+
+
+def test_the_bridge_is_binary_and_half_closes(serve: Callable[..., Server], folder: Path) -> None:
+    """The server's app sees the end of what the client sent, and can still answer."""
+    serve("sum", "sha256sum")
+    script = "import sys,socket; s=socket.socket(fileno=0); s.sendall(bytes(range(256))*4096); s.shutdown(1); " \
+        "sys.stderr.write(s.recv(64).decode())"  # fmt: skip
+    done = subprocess.run([SIDECALL, "connect", "sum", sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.stderr == b"fbbab289f7f94b25736c58be46a994c441fd02552cc6022352e3d86d2fab7c83"
+
+
+def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], folder: Path) -> None:
+    """A second caller waits for the first by default, in order."""
+    server = serve("-v", "line", "cat")
+    first = subprocess.Popen([SIDECALL, "connect", "line", "sh", "-c", "exec sleep 60"])
+    server.await_log("app ")
+    second = subprocess.Popen(
+        [SIDECALL, "connect", "line", "sh", "-c", "echo hi; read x; echo $x >&2"], stderr=subprocess.PIPE
+    )
+    assert server.log().count("starts") == 1
+    first.send_signal(signal.SIGTERM)
+    first.wait()
+    assert second.communicate(timeout=20)[1] == b"hi\n"
+    assert server.log().count("starts") == 2
+
+
+def test_bridge_apps_know_their_peer(serve: Callable[..., Server], folder: Path) -> None:
+    """Both apps see the UCSPI variables."""
+    serve("who", "sh", "-c", "echo $PROTO $IPCREMOTEEUID $IPCREMOTEEGID")
+    script = "read line; echo $line $PROTO $IPCREMOTEPATH $IPCREMOTEEUID >&2"
+    done = subprocess.run([SIDECALL, "connect", "who", "sh", "-c", script], capture_output=True, check=False)
+    uid, gid = os.getuid(), os.getgid()
+    assert done.stderr.decode() == f"IPC {uid} {gid} IPC {folder}/who.sock {uid}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("serve", "new", "no-such-app"), 127),
+        (("serve", "new", "/etc/passwd"), 126),
+        (("connect", "new", "no-such-app"), 127),
+        (("connect", "new", "/etc/passwd"), 126),
+        (("connect", "new", "cat"), 69),
+        (("serve", "new"), 64),
+        (("serve", "--slots", "1", "new", "cat"), 64),
+        (("nope",), 64),
+    ],
+)
+def test_what_cannot_start_says_so(folder: Path, sidecall: Run, words: tuple[str, ...], code: int) -> None:
+    """An app that is not there is refused at once, before any socket is made."""
+    done = sidecall(*words)
+    assert done.returncode == code
+    assert done.stderr.startswith(b"sidecall: ")
+    assert list(folder.iterdir()) == []

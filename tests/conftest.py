@@ -1,0 +1,111 @@
+"""What every test shares: services on real processes, and the check that nothing of a test is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SIDECALL = str(Path(sys.executable).parent / "sidecall")
+PROGRAMS = Path(__file__).parent / "programs"
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+both_modes = pytest.mark.parametrize("mode", [(), ("--relay",)], ids=["passed", "relayed"])
+
+
+class Server:
+    """A running `sidecall serve`, known to listen.
+
+    Attributes:
+        path: its socket.
+        process: the server itself.
+    """
+
+    def __init__(self, words: tuple[str, ...], folder: Path) -> None:
+        self._log_file = folder / f"server-{len(list(folder.iterdir()))}.log"
+        environ = {**os.environ, "SIDECALL_DIR": str(folder)}
+        with self._log_file.open("wb") as log:
+            self.process = subprocess.Popen([SIDECALL, "serve", *words], stderr=log, env=environ)
+        self.path = Path(self._await_line("serving ").split("serving ")[1].split(" (")[0])
+
+    def log(self) -> str:
+        """Return what the server has said so far."""
+        return self._log_file.read_text()
+
+    def _await_line(self, words: str) -> str:
+        while self.process.poll() is None:
+            for line in self.log().splitlines():
+                if words in line:
+                    return line
+        raise AssertionError(f"the server ended with {self.process.returncode}: {self.log()}")
+
+    def await_log(self, words: str) -> str:
+        """Wait until a line of the log has these words, and return it."""
+        return self._await_line(words)
+
+    def stop(self) -> None:
+        """End the server by TERM and check that it leaves nothing."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(20) == 0, self.log()
+            assert not self.path.exists()
+            assert not Path(f"{self.path}.lock").exists()
+        assert "Traceback" not in self.log(), self.log()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of the test's sockets."""
+    monkeypatch.setenv("SIDECALL_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Server]]:
+    """Return a function that starts `sidecall serve` with the words given; all are ended after the test."""
+    servers: list[Server] = []
+
+    def start(*words: str) -> Server:
+        servers.append(Server(words, folder))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def tool(serve: Callable[..., Server]) -> Server:
+    """Return a service called `tool` that runs any command, four at once."""
+    return serve("-v", "--allow-any", "tool", "--slots", "4", "--grace", "0.5")
+
+
+@pytest.fixture
+def sidecall(folder: Path) -> Run:
+    """Return a function that runs `sidecall` with the words given and captures its output."""
+
+    def run(*words: str, input: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+        environ = {**os.environ, "SIDECALL_DIR": str(folder), **(env or {})}
+        return subprocess.run(
+            [SIDECALL, *words], input=input, capture_output=True, env=environ, check=False, timeout=60
+        )
+
+    return run
+
+
+def children() -> set[str]:
+    """Return the children of this process, zombies included."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Check that a test leaves no child and no descriptor."""
+    before, descriptors = children(), len(os.listdir("/proc/self/fd"))
+    yield
+    assert children() <= before
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
