@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from conftest import SIDECALL, both_modes
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def test_dies_of_the_signal_that_killed_the_command(tool: Server, sidecall: Run,
         (("--outcome-fd", "77", "tool", "true"), 64, "--outcome-fd 77: this descriptor is not open", "open it with"),
         (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: there is no such variable here", "set it"),
         (("nobody", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
-        (("/no/such/folder/x.sock", "true"), 69, "the socket is missing, and so is its folder /no/such/folder", "mount"),
+        (("/no/such/folder/x.sock", "true"), 69, "the socket is missing, and so is its folder", "mount"),
         (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "name a service"),
-        (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command ran into its deadline and was stopped", "give it"),
+        (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command ran into its deadline", "give it"),
         (("tool", "/etc/passwd"), 126, "cannot execute '/etc/passwd': Permission denied", ""),
         (("tool", "/"), 126, "cannot execute '/': Permission denied", ""),
         (("--cwd", "/no/such", "tool", "true"), 126, "cannot enter the working folder '/no/such'", "it has to exist"),

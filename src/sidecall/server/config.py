@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
@@ -235,16 +235,16 @@ def _service(root: _Table) -> Service:
     name = head.text("name")
     if not name:
         head.fail("name", 'the service\'s name, such as "hugin"')
-    fallback = Service(name, None)
-    service = Service(
-        name=name,
-        commands=_commands(root),
-        slots=head.integer("slots", fallback.slots, 1),
-        queue=head.integer("queue", fallback.queue, 0),
-        grace=head.seconds("grace", fallback.grace) or fallback.grace,
-        callers=head.uids("callers", fallback.callers),
+    service = Service(name, None)
+    service = replace(
+        service,
+        slots=head.integer("slots", service.slots, 1),
+        queue=head.integer("queue", service.queue, 0),
+        grace=head.seconds("grace", None) or service.grace,
+        callers=head.uids("callers", service.callers),
     )
     head.finish()
+    service = replace(service, commands=_commands(root))
     root.finish()
     return service
 

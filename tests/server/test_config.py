@@ -1,0 +1,267 @@
+"""A configuration's mistakes, one clear sentence each; and what a good one means."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.errors import CallDenied, ConfigError, NoSuchCommand, ServiceBusy, UsageError
+from sidecall.protocol.messages import Call
+from sidecall.server.admission import Admission
+from sidecall.server.config import Service, load
+from sidecall.server.parameters import Parameter, parse
+from sidecall.server.policy import authorise, plan
+from sidecall.server.template import fill, parse_group
+from sidecall.transport.credentials import Peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = '[service]\nname = "x"\n'
+COMMAND = HEAD + '[commands.c]\nargv = ["true"]\n'
+PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters.p]\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("service = 1", "service: expected a table, not 1"),
+        ("", 'service.name: expected the service\'s name, such as "hugin"'),
+        ("[service]\nname = 5", "service.name: expected a string, not 5"),
+        (HEAD, "commands: expected at least one command, such as [commands.stitch]"),
+        (HEAD + "slots = 0", "service.slots: expected a whole number of at least 1, not 0"),
+        (HEAD + "slots = true", "service.slots: expected a whole number of at least 1, not True"),
+        (HEAD + "queue = -1", "service.queue: expected a whole number of at least 0, not -1"),
+        (HEAD + "grace = 0", "service.grace: expected a positive number of seconds, not 0"),
+        (
+            HEAD + "callers = [65534]",
+            "service.callers: expected an array of numeric user ids, none of them 65534, not [65534]",
+        ),
+        (COMMAND.replace("name", "nome"), 'service.name: expected the service\'s name, such as "hugin"'),
+        (
+            HEAD + 'slot = 1\n[commands.c]\nargv = ["true"]',
+            "service.slot: expected no such key (did you mean 'slots'?)",
+        ),
+        ("extra = 1\n" + COMMAND, "extra: expected one of service, commands"),
+        (HEAD + "[commands.c]\n", "commands.c.argv: expected a non-empty array"),
+        (HEAD + "[commands.c]\nargv = []", "commands.c.argv: expected a non-empty array, not []"),
+        (
+            HEAD + "[commands.c]\nargv = [1]",
+            "commands.c.argv: expected strings, or arrays of strings that stand or fall together, not 1",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["true", "{p}"]',
+            "commands.c.argv: expected only declared parameters, but {p} is none",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["true", "{a b}"]',
+            "commands.c.argv: expected words with {parameter} in them: "
+            "'{a b}' has braces around something that is no parameter's name",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["{p}"]\n[commands.c.parameters.p]',
+            "commands.c.argv: expected a first word without parameters: a caller must not choose the program",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["true"]\n[commands.c.parameters.p]',
+            "commands.c.parameters.p: expected a parameter that argv mentions as {p}",
+        ),
+        (HEAD + '[commands."a b"]', "commands.a b: expected a name of letters, digits, `-` and `_`"),
+        (COMMAND + 'timeout = "1"', "commands.c.timeout: expected a positive number of seconds, not '1'"),
+        (COMMAND + "timout = 1", "commands.c.timout: expected no such key (did you mean 'timeout'?)"),
+        (COMMAND + "env = { A = 1 }", "commands.c.env.A: expected a string, not 1"),
+        (COMMAND + 'env = { "A=" = "1" }', "commands.c.env.A=: expected the name of an environment variable"),
+        (COMMAND + 'pass-env = "A"', "commands.c.pass-env: expected an array of strings, not 'A'"),
+        (COMMAND + 'scratch = "yes"', "commands.c.scratch: expected true or false, not 'yes'"),
+        (
+            PARAMETER + 'type = "file"',
+            "commands.c.parameters.p.type: expected one of str, path, int, float, choice, flag, not 'file'",
+        ),
+        (PARAMETER + 'type = "choice"', "commands.c.parameters.p.choices: expected at least one choice"),
+        (PARAMETER + 'type = "int"\nmin = "1"', "commands.c.parameters.p.min: expected a number, not '1'"),
+        (
+            PARAMETER + 'type = "int"\ndefault = "x"',
+            "commands.c.parameters.p.default: expected a value that fits (--p must be a whole number: 'x')",
+        ),
+        (PARAMETER + 'type = "path"\npattern = "x"', "commands.c.parameters.p.pattern: expected one of "),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    """A mistake names the file, the key and what was expected."""
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert error.value.reason.startswith(f"{path}: {sentence}")
+    assert "\n" not in error.value.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"a = ", "is not TOML: "), (b"\xff", "is not UTF-8 text: "), (None, "cannot be read: No such file or directory")],
+)
+def test_what_is_no_configuration(tmp_path: Path, content: bytes | None, words: str) -> None:
+    """A file that cannot be read as TOML is said not to be."""
+    path = tmp_path / "bad.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load(str(path))
+    assert error.value.reason.startswith(f"{path}: {words}")
+
+
+def test_a_bad_pattern_is_said_to_be(tmp_path: Path) -> None:
+    """A regular expression that does not compile is a mistake of the configuration."""
+    (tmp_path / "bad.toml").write_text(PARAMETER + 'pattern = "["')
+    with pytest.raises(ConfigError, match="parameters.p.pattern: expected a regular expression"):
+        load(str(tmp_path / "bad.toml"))
+
+
+def call(command: bytes, *arguments: bytes, env: tuple[bytes, ...] = (), folder: bytes = b"", ms: int = 0) -> Call:
+    """Return a CALL from a caller in /home."""
+    return Call(command, arguments, env, folder, b"/home", ms, 0, 0, 0, 0)
+
+
+def offered(tmp_path: Path, content: str) -> Service:
+    """Return the service that a configuration declares."""
+    (tmp_path / "s.toml").write_text(content)
+    return load(str(tmp_path / "s.toml"))
+
+
+def test_a_plan_is_what_was_declared(tmp_path: Path) -> None:
+    """Declared words, variables, folder and timeout become the plan, and nothing else does."""
+    service = offered(
+        tmp_path,
+        HEAD + '[commands.c]\nargv = ["./run", "{p}"]\ntimeout = 5\nenv = { A = "1" }\npass-env = ["B"]\n'
+        'cwd = "{scratch}"\n[commands.c.parameters.p]\ntype = "path"\n',
+    )
+    made = plan(service, call(b"c", b"--p", b"x", env=(b"B=2",), ms=9000), {b"A": b"0", b"C": b"3"}, "/scratch")
+    assert made.argv == [os.fsencode(tmp_path / "run"), b"/home/x"]
+    assert made.environ == {b"A": b"1", b"B": b"2", b"C": b"3", b"SIDECALL_SCRATCH": b"/scratch"}
+    assert (made.folder, made.timeout) == (b"/scratch", 5)
+    assert plan(service, call(b"c", b"--p", b"x", ms=1000), {}, "/s").timeout == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (call(b"d"), NoSuchCommand),
+        (call(b"\xff"), NoSuchCommand),
+        (call(b"c", env=(b"PATH=/tmp",)), CallDenied),
+        (call(b"c", folder=b"/tmp"), CallDenied),
+        (call(b"c", env=(b"=x",)), UsageError),
+        (call(b"c", b"--q"), UsageError),
+    ],
+)
+def test_what_was_not_offered_is_refused(tmp_path: Path, request_: Call, error: type[Exception]) -> None:
+    """Deny by default: commands, parameters, variables and folders that nobody declared."""
+    with pytest.raises(error):
+        plan(offered(tmp_path, COMMAND), request_, {}, "")
+
+
+def test_any_command_is_any_command() -> None:
+    """A service for development runs the words that it gets, but no words with a NUL byte."""
+    service = Service("any", None)
+    assert plan(service, call(b"ls", b"-l", folder=b"/tmp"), {}, "").argv == [b"ls", b"-l"]
+    with pytest.raises(UsageError):
+        plan(service, call(b"l\0s"), {}, "")
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(0, False), (1000, True), (1001, False), (65534, False)])
+def test_only_named_uids_may_call(uid: int, allowed: bool) -> None:
+    """The kernel's uid decides, and the one that stands for all unmapped ones never matches."""
+    service = Service("x", None, callers=frozenset({1000, 65534}))
+    if allowed:
+        authorise(service, Peer(uid, 0))
+    else:
+        with pytest.raises(CallDenied):
+            authorise(service, Peer(uid, 0))
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "words"),
+    [
+        (["a", "{x}"], {"x": (b"1",)}, [b"a", b"1"]),
+        (["a", "{x}"], {"x": ()}, [b"a"]),
+        (["-x={x}"], {"x": (b"1", b"2")}, [b"-x=1", b"-x=2"]),
+        ([["-x", "{x}"], "b"], {"x": (b"1", b"2")}, [b"-x", b"1", b"-x", b"2", b"b"]),
+        ([["-x", "{x}"]], {"x": ()}, []),
+        (["{{{x}}}"], {"x": (b"1",)}, [b"{1}"]),
+        (["{x}{y}"], {"x": (b"1", b"2"), "y": (b";rm *",)}, [b"1;rm *", b"2;rm *"]),
+        (["{x}"], {"x": (b"{y} a b",)}, [b"{y} a b"]),
+    ],
+)
+def test_templates(template: list[str | list[str]], values: dict[str, tuple[bytes, ...]], words: list[bytes]) -> None:
+    """A value is one piece of one word, whatever is in it; words and groups stand, fall or repeat."""
+    assert fill([parse_group(item) for item in template], values) == words
+
+
+DECLARED = {
+    "path": Parameter("path", "path", optional=True),
+    "int": Parameter("int", "int", optional=True, minimum=-5, maximum=5),
+    "float": Parameter("float", "float", optional=True),
+    "str": Parameter("str", "str", optional=True, pattern="[a-c]*"),
+    "any": Parameter("any", "str", optional=True, leading_dash=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([b"--path", b"a/../b"], b"/home/a/../b"),
+        ([b"--path=/x"], b"/x"),
+        ([b"--path", b"-rf"], b"/home/-rf"),
+        ([b"--path", b"\xff"], b"/home/\xff"),
+        ([b"--int", b"-5"], b"-5"),
+        ([b"--float", b"1e3"], b"1e3"),
+        ([b"--str="], b""),
+        ([b"--any", b"--x"], b"--x"),
+    ],
+)
+def test_parameters_that_fit(words: list[bytes], value: bytes) -> None:
+    """A value that was declared so arrives as it was given."""
+    assert [found for found in parse(DECLARED, words, "/home", "c").values() if found] == [(value,)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [b"--path", b""],
+        [b"--path", b"a\0b"],
+        [b"--int", b"6"],
+        [b"--int", b"-6"],
+        [b"--int", b"1.0"],
+        [b"--int", b"1\n"],
+        [b"--int", "\u0661".encode()],
+        [b"--float", b"nan"],
+        [b"--float", b"1e999"],
+        [b"--str", b"abcd"],
+        [b"--str", b"abc\n"],
+        [b"--str", b"\xff"],
+        [b"--no"],
+        [b"x"],
+        [b""],
+    ],
+)
+def test_parameters_that_do_not_fit(words: list[bytes]) -> None:
+    """A value that was not declared so is refused."""
+    with pytest.raises(UsageError):
+        parse(DECLARED, words, "/home", "c")
+
+
+def test_admission() -> None:
+    """Slots first, then the queue in order of arrival, then refusal; whoever leaves makes room."""
+    admission: Admission[str] = Admission(slots=1, queue=2)
+    assert admission.admit("a", may_wait=False) == 0
+    assert admission.admit("b", may_wait=True) == 1
+    assert admission.admit("c", may_wait=True) == 2
+    with pytest.raises(ServiceBusy):
+        admission.admit("d", may_wait=True)
+    with pytest.raises(ServiceBusy):
+        admission.admit("e", may_wait=False)
+    assert list(admission.leave("b")) == []
+    assert list(admission.leave("a")) == ["c"]
+    assert list(admission.leave("a")) == []
+    assert (admission.running, admission.waiting) == (1, 0)
