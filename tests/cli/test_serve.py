@@ -157,6 +157,22 @@ def test_garbage_does_no_harm(tool: Server, sidecall: Run, garbage: bytes) -> No
     assert sidecall("exec", "tool", "true").returncode == 0
 
 
+def test_a_shortage_of_descriptors_passes(folder: Path, sidecall: Run) -> None:
+    """A server with no descriptors left refuses truly, and serves again when there are some."""
+    words = f"ulimit -n 30; exec {SIDECALL} serve --allow-any few 2>/dev/null"
+    with subprocess.Popen(["bash", "-c", words]) as server:
+        sidecall("ping", "--wait", "10", "few")
+        idle = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+        for sock in idle:
+            sock.connect(str(folder / "few.sock"))
+        done = sidecall("exec", "few", "true")
+        for sock in idle:
+            sock.close()
+        assert done.returncode in {69, 75, 126}
+        assert sidecall("exec", "few", "echo", "again").stdout == b"again\n"
+        server.terminate()
+
+
 DIALOGUE = "echo hello; read a; echo got $a; read b; echo got $b"
 ANSWERS = "read h; echo $h >&2; echo one; read g; echo $g >&2; echo two; read g; echo $g >&2; exit 6"
 

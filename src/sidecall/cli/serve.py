@@ -90,7 +90,7 @@ def _any_command(options: Parsed) -> Service:
 def _serve_calls(service: Service, log: Callable[[str], None]) -> None:
     offer = "any command" if service.commands is None else ", ".join(service.commands)
     mode = 0o600 if service.callers <= {os.geteuid()} else 0o666
-    run(service.name, mode, f"{offer}; {service.slots} slots", CallService(service, log).serve)
+    run(service.name, mode, f"{offer}; {service.slots} slots", CallService(service, log))
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
@@ -102,5 +102,5 @@ def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
     name, *app = options.words
     children = options.integer("max-children", 1, 1)
     find_executable(app[0], os.environ)
-    run(name, 0o600, f"bridge to {app[0]}", Bridge(app, children, log).serve)
+    run(name, 0o600, f"bridge to {app[0]}", Bridge(app, children, log))
     return 0

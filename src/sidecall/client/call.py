@@ -211,7 +211,7 @@ class _Attempt:
         elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)) and self._relay is not None:
             self._relay.receive(message)
 
-    def _on_end(self, error: ProtocolError | None) -> None:
+    def _on_end(self, error: SidecallError | None) -> None:
         if self._result is None and self._error is None:
             self._error = error or ConnectionLost(
                 "the connection to the service was lost: whether and how the command ended is unknown",

@@ -38,17 +38,13 @@ class Bridge:
         self._log = log
         self._apps: set[Process] = set()
 
-    async def serve(self, listener: Listener, stop: asyncio.Event) -> None:
-        """Take connections until `stop` is set; then end the apps, and return when none is left."""
-        async with asyncio.TaskGroup() as tasks:
-            accepting = tasks.create_task(self._accept(listener, tasks))
-            await stop.wait()
-            accepting.cancel()
-            listener.close()
-            for app in self._apps:
-                tasks.create_task(app.stop(_GRACE))
+    def end(self, tasks: asyncio.TaskGroup) -> None:
+        """Stop every app."""
+        for app in self._apps:
+            tasks.create_task(app.stop(_GRACE))
 
-    async def _accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
+    async def accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
+        """Start an app for each connection, as many at once as allowed, until cancelled."""
         while True:
             await self._free.acquire()
             try:

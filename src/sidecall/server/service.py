@@ -23,9 +23,22 @@ from sidecall.transport.listener import Listener
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
+    from typing import Protocol
 
     from sidecall.server.config import Service
+
+    class Server(Protocol):
+        """What `run` needs of a service of either mode."""
+
+        async def accept(self, listener: Listener, tasks: asyncio.TaskGroup, /) -> None:
+            """Serve connections, in tasks of the group, until cancelled."""
+            ...
+
+        def end(self, tasks: asyncio.TaskGroup, /) -> None:
+            """See to it that every task of the group ends soon."""
+            ...
+
 
 _PASSING_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
 
@@ -66,21 +79,17 @@ class CallService:
         for following in self.admission.leave(session):
             following.take_turn()
 
-    async def serve(self, listener: Listener, stop: asyncio.Event) -> None:
-        """Take calls until `stop` is set; then cancel what runs, and return when nothing does."""
-        async with asyncio.TaskGroup() as tasks:
-            accepting = tasks.create_task(self._accept(listener, tasks))
-            await stop.wait()
-            accepting.cancel()
-            listener.close()
-            for session in self._sessions:
-                session.cancel()
-
-    async def _accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
+    async def accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
+        """Take calls, each as a task of its own, until cancelled."""
         while True:
             session = Session(self, await accept(listener), str(next(self._ids)))
             self._sessions.add(session)
             tasks.create_task(self._run(session))
+
+    def end(self, _tasks: asyncio.TaskGroup) -> None:
+        """Cancel every call; each sees to its own end."""
+        for session in self._sessions:
+            session.cancel()
 
     async def _run(self, session: Session) -> None:
         try:
@@ -104,14 +113,14 @@ async def accept(listener: Listener) -> socket.socket:
             await asyncio.sleep(_RETRY_ACCEPT)
 
 
-def run(name: str, mode: int, announcement: str, serve: Callable[[Listener, asyncio.Event], Awaitable[None]]) -> None:
+def run(name: str, mode: int, announcement: str, server: Server) -> None:
     """Listen on a service's socket and serve until INT or TERM.
 
     Args:
         name: the service's name, or the path of its socket.
         mode: the socket's permission bits.
         announcement: what the ready line on stderr says after the socket's path.
-        serve: takes connections until its event is set.
+        server: what to do with the connections.
 
     Raises:
         ServiceBusy: somebody serves it already.
@@ -122,17 +131,20 @@ def run(name: str, mode: int, announcement: str, serve: Callable[[Listener, asyn
     _raise_descriptor_limit()
     with Listener(socket_path(name, os.environ), mode) as listener:
         listener.sock.setblocking(False)
-        asyncio.run(_until_signalled(listener, announcement, serve))
+        asyncio.run(_until_signalled(listener, announcement, server))
 
 
-async def _until_signalled(
-    listener: Listener, announcement: str, serve: Callable[[Listener, asyncio.Event], Awaitable[None]]
-) -> None:
+async def _until_signalled(listener: Listener, announcement: str, server: Server) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     print(f"sidecall: serving {listener.path} ({announcement})", file=sys.stderr, flush=True)
-    await serve(listener, stop)
+    async with asyncio.TaskGroup() as tasks:
+        accepting = tasks.create_task(server.accept(listener, tasks))
+        await stop.wait()
+        accepting.cancel()
+        listener.close()
+        server.end(tasks)
 
 
 def _raise_descriptor_limit() -> None:

@@ -82,7 +82,7 @@ class Session:
         """Start the call: it has a slot now."""
         self._turn.set_result(None)
 
-    def _on_end(self, error: ProtocolError | None) -> None:
+    def _on_end(self, error: SidecallError | None) -> None:
         if error is not None:
             self._refuse(error)
         self.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecall.errors import ProtocolError
+from sidecall.errors import SidecallError
 from sidecall.transport import descriptors
 from sidecall.transport.descriptors import Descriptors
 
@@ -27,7 +27,7 @@ class Channel:
         connection: this side's protocol state.
         on_message: called with each message of the peer.
         on_end: called once when nothing more will come: with None at the end of the stream, with the error if the
-            peer broke the protocol.
+            peer broke the protocol, or if what it passed could not be taken.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Channel:
         sock: socket,
         connection: Connection,
         on_message: Callable[[Message], None],
-        on_end: Callable[[ProtocolError | None], None],
+        on_end: Callable[[SidecallError | None], None],
     ) -> None:
         sock.setblocking(False)
         self.connection = connection
@@ -128,8 +128,8 @@ class Channel:
             return
         except OSError:
             error = None
-        except ProtocolError as violation:
-            error = violation
+        except SidecallError as failure:
+            error = failure
         if not self.closed:
             self._loop.remove_reader(self._sock.fileno())
         self._on_end(error)

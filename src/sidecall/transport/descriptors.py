@@ -11,7 +11,7 @@ import stat
 from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, MSG_CTRUNC, SCM_RIGHTS, SOL_SOCKET, socket
 from _struct import calcsize, pack, unpack
 
-from sidecall.errors import ProtocolError
+from sidecall.errors import ProtocolError, ServiceBusy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def receive(sock: socket, size: int, into: Descriptors) -> bytes:
     Raises:
         ProtocolError: more than three descriptors were sent, or a directory, which would lead out of a mount
             namespace.
+        ServiceBusy: this process has no room for another descriptor, so that some were lost.
     """
     # CMSG_LEN, not CMSG_SPACE: the padding of the latter has room for a fourth descriptor.
     data, ancillary, flags, _ = sock.recvmsg(size, CMSG_LEN(MAX_DESCRIPTORS * _INT), MSG_CMSG_CLOEXEC)
@@ -67,6 +68,8 @@ def receive(sock: socket, size: int, into: Descriptors) -> bytes:
         if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
             count = len(packed) // _INT
             into.add(unpack(f"{count}i", packed[: count * _INT]))
+    if flags & MSG_CTRUNC and len(into) < MAX_DESCRIPTORS:
+        raise ServiceBusy("the service has no descriptors left", "raise its limit of open files (ulimit -n)")
     if flags & MSG_CTRUNC or len(into) > MAX_DESCRIPTORS:
         raise ProtocolError(f"more than {MAX_DESCRIPTORS} descriptors were passed")
     for fd in into._owned:  # noqa: SLF001 the bag's own module
