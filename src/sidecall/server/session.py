@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tempfile
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import sidecall
@@ -29,6 +29,7 @@ from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
+    from contextlib import AbstractContextManager
 
     from sidecall.server.service import CallService
 
@@ -88,6 +89,8 @@ class Session:
         self.cancel()
 
     def _on_message(self, message: m.Message) -> None:
+        if self._channel.connection.states[SERVICE] == DONE:
+            return  # the answer has been given; what crosses it on the way is nobody's fault
         try:
             self._handle(message)
         except SidecallError as error:
@@ -159,27 +162,28 @@ class Session:
             raise ServiceBusy("the call was cancelled before it started", "the service may be shutting down")
 
     async def _execute(self, call: m.Call, arrived: float) -> None:
-        scratch = ""
-        if policy.needs_scratch(self._service.config, call):
-            scratch = tempfile.mkdtemp(prefix=f"sidecall-{self._call_id}-")
+        execution = self._execution = Execution(self._channel, call, self._cancelled)
         try:
-            plan = policy.plan(self._service.config, call, os.environb, scratch)
-            self._execution = Execution(self._channel, call, self._cancelled)
-            began = time.monotonic()
-            self._execution.start(plan)
-            self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
-            self._send(m.Started(self._call_id))
-            ended = await self._execution.ended(plan.timeout, self._service.config.grace)
-            times = began - arrived, time.monotonic() - began
+            with self._scratch(call) as scratch:
+                plan = policy.plan(self._service.config, call, os.environb, scratch)
+                began = time.monotonic()
+                execution.start(plan)
+                self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
+                self._send(m.Started(self._call_id))
+                end = await execution.ended(plan.timeout, self._service.config.grace)
+                times = began - arrived, time.monotonic() - began
             self._service.leave(self)
-            await self._execution.drained()
-            self._send(ended.message(*times))
-            self._service.log(f"call {self._call_id} {ended.words()} after {times[1]:.3f} s")
+            await execution.drained()
+            self._send(end.message(*times))
+            self._service.log(f"call {self._call_id} {end.words()} after {times[1]:.3f} s")
         finally:
-            if self._execution is not None:
-                await self._execution.close(self._service.config.grace)
-            if scratch:
-                shutil.rmtree(scratch, ignore_errors=True)
+            await execution.close(self._service.config.grace)
+
+    def _scratch(self, call: m.Call) -> AbstractContextManager[str]:
+        """Return the call's own folder for as long as its command runs, or an empty name if it wants none."""
+        if not policy.needs_scratch(self._service.config, call):
+            return nullcontext("")
+        return tempfile.TemporaryDirectory(prefix=f"sidecall-{self._call_id}-", ignore_cleanup_errors=True)
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()

@@ -1,0 +1,78 @@
+"""What a service answers to callers that do not behave, spoken to frame by frame."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.protocol import messages as m
+from sidecall.protocol.codec import encode
+from sidecall.protocol.connection import Connection
+from sidecall.protocol.states import CALLER, CALLING, READY
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+HELLO = m.Hello(1, (b"pass",), "test")
+TRUE = m.Call(b"true", (), (), b"", b"/", 0, 0, m.NULL, m.NULL, m.NULL)
+SLEEP = m.Call(b"sleep", (b"60",), (), b"", b"/", 0, 0, m.RELAYED, m.NULL, m.NULL)
+
+
+def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.Message]:
+    """Say messages in one write, stop sending, and return all that the service answers."""
+    connection = Connection(CALLER)
+    heard: list[m.Message] = []
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(server.path))
+        sock.sendall(b"".join(map(encode, messages)) + then)
+        asks = any(isinstance(message, m.Call) for message in messages)
+        connection._conversation.states[CALLER] = CALLING if asks else READY
+        while data := sock.recv(65536):
+            connection.receive_data(data)
+            heard += list(connection.events())
+            if isinstance(heard[-1], (m.Exit, m.Refused)):
+                break
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "reason"),
+    [
+        ((m.Hello(2, (), "x"), TRUE), 76, "this service speaks version 1 of the protocol, the caller 2"),
+        ((m.Hello(1, (b"zip",), "x"), TRUE, m.Ping()), 76, "the feature 'zip' is not known here"),
+        ((TRUE,), 76, "Call does not fit a caller that is idle"),
+        ((HELLO, HELLO), 76, "Hello does not fit a caller that is ready"),
+        ((HELLO, m.Call(b"true", (), (), b"", b"/", 0, 0, 1, 1, 1)), 1, "the passed descriptors did not arrive"),
+        ((HELLO, m.Call(b"true", (), (), b"", b"/", 0, 0, 9, 0, 0)), 76, "Call has an unknown mode 9 for stream 0"),
+        ((HELLO, m.Call(b"a\0b", (), (), b"", b"/", 0, 0, 0, 0, 0)), 64, "a command's words cannot be empty or have"),
+    ],
+)
+def test_a_wrong_word_is_refused_by_name(tool: Server, messages: tuple[m.Message, ...], code: int, reason: str) -> None:
+    """What is not understood is refused by name, never guessed."""
+    last = answers(tool, *messages)[-1]
+    assert isinstance(last, m.Refused)
+    assert last.code == code
+    assert last.reason.startswith(reason)
+
+
+def test_a_call_is_answered_in_order(tool: Server) -> None:
+    """HELLO, STARTED and EXIT, and nothing after."""
+    assert [type(message) for message in answers(tool, HELLO, TRUE)] == [m.Hello, m.Started, m.Exit]
+
+
+@pytest.mark.parametrize("then", [b"\xff" * 9, encode(m.Signal(9)), encode(m.Window(0, 1)), encode(m.Data(1, b"x"))])
+def test_a_violation_in_mid_call_cancels_it(tool: Server, then: bytes) -> None:
+    """A caller that breaks the protocol while its command runs loses the command."""
+    last = answers(tool, HELLO, SLEEP, then=then)[-1]
+    assert isinstance(last, (m.Exit, m.Refused))
+    if isinstance(last, m.Exit):
+        assert (last.ended, last.value) == (m.ENDED_SIGNALED, 15)
+
+
+def test_status_may_be_asked_repeatedly(tool: Server) -> None:
+    """Questions on one connection are answered in order."""
+    heard = answers(tool, HELLO, m.Ping(), m.Describe(b""), m.Ping(), m.Describe(b"no-such"))
+    assert [type(message) for message in heard] == [m.Hello, m.Pong, m.Description, m.Pong, m.Refused]
