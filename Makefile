@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers test check bench soak containers figures clean
+.PHONY: demo demo-containers test check bench soak containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
@@ -21,6 +21,9 @@ bench: ## side-by-side measurements
 
 soak: ## a long run of random kills
 	tools/python.sh benchmarks/soak.py
+
+coverage: ## branch coverage of the tests
+	tools/coverage.sh
 
 figures: ## what the code looks like in numbers
 	tools/python.sh tools/figures.py

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests on the built wheel: everything on the first Python found, and all but the container and Hugin tests,
-# which do not depend on it, on every other one. Branch coverage is measured in the first run.
+# which do not depend on it, on every other one.
 #
 # usage: tools/test.sh [PYTEST ARGUMENT...]
 set -euo pipefail
@@ -16,13 +16,6 @@ for python in "${pythons[@]}"; do
         only=(-m "not containers and not hugin")
     fi
     echo "== $("$python" -V)"
-    if [[ $python == "${pythons[0]}" && $# -eq 0 ]]; then
-        rm -f .coverage .coverage.*
-        "$venv/bin/python" -m coverage run -m pytest || status=$?
-        "$venv/bin/python" -m coverage combine --quiet
-        "$venv/bin/python" -m coverage report --format=total | sed 's/^/branch coverage, percent: /'
-    else
-        "$venv/bin/python" -m pytest "${only[@]}" "$@" || { code=$?; [[ $code -eq 5 ]] || status=$code; }
-    fi
+    "$venv/bin/python" -m pytest "${only[@]}" "$@" || { code=$?; [[ $code -eq 5 ]] || status=$code; }
 done
 exit "$status"
