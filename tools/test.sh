@@ -10,11 +10,11 @@ tools/need.sh socat socat
 mapfile -t pythons < <(tools/pythons.sh)
 status=0
 for python in "${pythons[@]}"; do
-    venv=$PWD/$(tools/venv.sh "$python" test)
-    only=()
+    group=test-all only=()
     if [[ $python != "${pythons[0]}" ]]; then
-        only=(-m "not containers and not hugin")
+        group=test only=(-m "not containers and not hugin")
     fi
+    venv=$PWD/$(tools/venv.sh "$python" "$group")
     echo "== $("$python" -V)"
     "$venv/bin/python" -m pytest "${only[@]}" "$@" || { code=$?; [[ $code -eq 5 ]] || status=$code; }
 done
