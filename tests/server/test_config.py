@@ -265,3 +265,103 @@ def test_admission() -> None:
     assert list(admission.leave("a")) == ["c"]
     assert list(admission.leave("a")) == []
     assert (admission.running, admission.waiting) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (HEAD + 'slots = "2"', "service.slots: expected a whole number of at least 1, not '2'"),
+        (HEAD + "slots = 1.0", "service.slots: expected a whole number of at least 1, not 1.0"),
+        (HEAD + "grace = nan", "service.grace: expected a positive number of seconds, not nan"),
+        (HEAD + "grace = inf", "service.grace: expected a positive number of seconds, not inf"),
+        (HEAD + "callers = 0", "service.callers: expected an array of numeric user ids, none of them 65534, not 0"),
+        (
+            HEAD + "callers = [true]",
+            "service.callers: expected an array of numeric user ids, none of them 65534, not [True]",
+        ),
+        (
+            HEAD + 'callers = ["root"]',
+            "service.callers: expected an array of numeric user ids, none of them 65534, not ['root']",
+        ),
+        (HEAD + "[commands]\nc = 1", "commands.c: expected a table, not 1"),
+        (COMMAND + "parameters = 1", "commands.c.parameters: expected a table, not 1"),
+        (COMMAND + "summary = 1", "commands.c.summary: expected a string, not 1"),
+        (COMMAND + 'cwd = "{x}"', "commands.c.cwd: expected only declared parameters, but {x} is none"),
+        (COMMAND + "timeout = 0", "commands.c.timeout: expected a positive number of seconds, not 0"),
+        (COMMAND + 'env = "A=1"', "commands.c.env: expected a table, not 'A=1'"),
+        (
+            HEAD + '[commands.c]\nargv = ["{scratch}/x"]',
+            "commands.c.argv: expected a first word without parameters: a caller must not choose the program",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["x", []]',
+            "commands.c.argv: expected strings, or arrays of strings that stand or fall together, not []",
+        ),
+        (
+            HEAD + '[commands.c]\nargv = ["x", ["y", 1]]',
+            "commands.c.argv: expected strings, or arrays of strings that stand or fall together, not ['y', 1]",
+        ),
+        (
+            PARAMETER + 'pattren = "x"',
+            "commands.c.parameters.p.pattren: expected no such key (did you mean 'pattern'?)",
+        ),
+        (PARAMETER + 'type = "str"\nmin = 1', "commands.c.parameters.p.min: expected "),
+        (PARAMETER + 'type = "str"\nchoices = ["a"]', "commands.c.parameters.p.choices: expected "),
+        (PARAMETER + 'type = "str"\nvalue = "a"', "commands.c.parameters.p.value: expected "),
+        (PARAMETER + 'type = "flag"\noptional = true', "commands.c.parameters.p.optional: expected "),
+        (PARAMETER + 'type = "flag"\ndefault = "x"', "commands.c.parameters.p.default: expected "),
+        (PARAMETER + 'type = "int"\npattern = "x"', "commands.c.parameters.p.pattern: expected "),
+        (PARAMETER + 'type = "path"\nleading-dash = true', "commands.c.parameters.p.leading-dash: expected "),
+        (PARAMETER + "repeated = 1", "commands.c.parameters.p.repeated: expected true or false, not 1"),
+        (PARAMETER + "default = true", "commands.c.parameters.p.default: expected a string or a number, not True"),
+        (
+            PARAMETER + 'type = "choice"\nchoices = ["a"]\ndefault = "b"',
+            "commands.c.parameters.p.default: expected a value that fits (--p must be one of a: 'b')",
+        ),
+        (
+            PARAMETER + 'type = "int"\nmax = 5\ndefault = 6',
+            "commands.c.parameters.p.default: expected a value that fits (--p must be at most 5: '6')",
+        ),
+    ],
+)
+def test_more_mistakes_each_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    """Wrong types at each level, keys that do not go with a parameter's type, and defaults that do not fit."""
+    test_a_mistake_is_one_sentence(tmp_path, content, sentence)
+
+
+def test_what_nobody_says_has_its_documented_value(tmp_path: Path) -> None:
+    """The defaults are those of docs/configuration.md."""
+    service = offered(tmp_path, COMMAND)
+    assert (service.queue, service.grace, service.callers) == (1000, 10.0, frozenset({os.geteuid()}))
+    assert service.slots == len(os.sched_getaffinity(0))
+    command = (service.commands or {})["c"]
+    assert (command.timeout, command.scratch, command.pass_folder) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (HEAD + '[commands.c]\nargv = ["true", "a\\u0000b"]', "NUL in argv: ValueError at the first call"),
+        (HEAD + '[commands.c]\nargv = [""]', "an empty program: 127 at every call"),
+        (PARAMETER + 'type = "int"\nmin = 5\nmax = 1', "min over max: no value can ever fit"),
+        (PARAMETER + 'type = "float"\nmin = nan', "nan as a bound: every value fits"),
+        (
+            HEAD + '[commands.c]\nargv = ["x", "{scratch}"]\n[commands.c.parameters.scratch]',
+            "a parameter called scratch: the caller's value is overwritten",
+        ),
+        (COMMAND + 'pass-env = ["A=B"]', "a name that no variable can have"),
+    ],
+)
+@pytest.mark.xfail(reason="BUG: --check accepts it, and it goes wrong at the first call", strict=True)
+def test_what_cannot_work_is_said_at_once(tmp_path: Path, content: str, what: str) -> None:
+    """A configuration that passes `--check` can be served."""
+    with pytest.raises(ConfigError):
+        offered(tmp_path, content)
+    assert what
+
+
+@pytest.mark.xfail(reason="BUG: _beside_the_file keeps only the group's first word", strict=True)
+def test_a_first_group_keeps_all_its_words(tmp_path: Path) -> None:
+    """`argv = [["./run", "-x"]]` is a program with an option, wherever the program is."""
+    service = offered(tmp_path, HEAD + '[commands.c]\nargv = [["./run", "-x"], "y"]')
+    assert plan(service, call(b"c"), {}, "").argv == [os.fsencode(tmp_path / "run"), b"-x", b"y"]
