@@ -35,13 +35,16 @@ def no_such_command(program: str) -> NoSuchCommand:
     return NoSuchCommand(f"no such command: {program!r}", hint)
 
 
-def explain_exec(error: OSError, program: str, folder: str | None) -> SidecallError:
+def explain_exec(
+    error: OSError, program: str, folder: str | None, environ: Mapping[str, str] = os.environ
+) -> SidecallError:
     """Return what a failed fork or exec means to the person who called.
 
     Args:
         error: what starting the program raised.
         program: the first word of its argv.
         folder: the working folder it was to start in, None for the server's own.
+        environ: the variables in whose PATH it was looked up.
     """
     if folder is not None and error.filename is not None and os.fsdecode(error.filename) == folder:
         return CannotExecute(
@@ -49,9 +52,11 @@ def explain_exec(error: OSError, program: str, folder: str | None) -> SidecallEr
             "it has to exist where the command runs",
         )
     if error.errno == errno.ENOENT:
-        if "/" in program and os.path.exists(program):
-            return CannotExecute(f"the interpreter that {program!r} names does not exist")
-        return no_such_command(program)
+        try:
+            find_executable(program, environ)
+        except SidecallError as reason:
+            return reason
+        return CannotExecute(f"the interpreter that {program!r} names does not exist")
     if error.errno == errno.E2BIG:
         return CannotExecute(f"the arguments of {program!r} are too long for the system")
     return CannotExecute(f"cannot execute {program!r}: {error.strerror}")

@@ -115,7 +115,23 @@ class Process:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             self._group_gone = True
+        else:
+            self._group_gone = not _has_living_members(self.pid)
         return not self._group_gone
+
+
+def _has_living_members(group: int) -> bool:
+    """Tell whether a process group has a member that is no zombie.
+
+    killpg(2) counts zombies too, and the pid 1 of a container may never reap those that it inherits. Source: proc(5).
+    """
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                state, _parent, its_group = file.read().rpartition(b")")[2].split()[:3]
+                if int(its_group) == group and state not in {b"Z", b"X"}:
+                    return True
+    return False
 
 
 def spawn(
@@ -148,7 +164,8 @@ def spawn(
         )
     except OSError as error:
         where = None if folder is None else os.fsdecode(folder)
-        raise explain_exec(error, os.fsdecode(argv[0]), where) from error
+        path = {"PATH": os.fsdecode(environ.get(b"PATH", os.defpath.encode()))}
+        raise explain_exec(error, os.fsdecode(argv[0]), where, path) from error
     try:
         return Process(child)
     except OSError as error:  # no descriptor is left for the pidfd

@@ -112,8 +112,10 @@ def _refuse_live(path: str) -> None:
         raise ConfigError(f"{path} exists and is not a socket", "remove it, or choose another name")
     try:
         connect(path).close()
-    except ServiceUnavailable:
-        return
+    except ServiceUnavailable as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in {errno.ECONNREFUSED, errno.ENOENT}:
+            return
     raise _already_served(path)
 
 

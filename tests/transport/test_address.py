@@ -1,0 +1,158 @@
+"""What a caller is told when nobody can be reached."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError
+from sidecall.transport.address import connect, explain, short_form, socket_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "hint"),
+    [
+        ("nothing", "the socket is missing: {}", "start the service with `sidecall serve`, or give it time"),
+        ("stale", "the socket is stale, nobody listens on it: {}", "start the service again with `sidecall serve`"),
+        ("file", "{} is not a socket", "name a service, or the path of its socket"),
+        ("folder", "{} is not a socket", "name a service, or the path of its socket"),
+        ("dangling", "the socket is missing: {}", "start the service with `sidecall serve`, or give it time"),
+    ],
+)
+def test_why_nobody_answers(tmp_path: Path, make: str, reason: str, hint: str) -> None:
+    """Missing, stale and no socket at all are told apart, each with its hint; all are 69."""
+    path = tmp_path / "x.sock"
+    if make == "stale":
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
+    elif make == "file":
+        path.touch()
+    elif make == "folder":
+        path.mkdir()
+    elif make == "dangling":
+        path.symlink_to("nowhere")
+    with pytest.raises(ServiceUnavailable) as error:
+        connect(str(path))
+    assert (error.value.reason, error.value.code) == (reason.format(path), 69)
+    assert error.value.hint.startswith(hint)
+
+
+def test_a_missing_folder_is_said_to_be(tmp_path: Path) -> None:
+    """A volume that is not mounted is another mistake than a service that does not run."""
+    with pytest.raises(ServiceUnavailable) as error:
+        connect(f"{tmp_path}/no/x.sock")
+    assert error.value.reason == f"the socket is missing, and so is its folder {tmp_path}/no"
+    assert error.value.hint == "mount the shared volume there, or set SIDECALL_DIR"
+
+
+def test_a_name_behind_a_file_is_no_socket(tmp_path: Path) -> None:
+    """ENOTDIR: the folder of the path is a file."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceUnavailable) as error:
+        connect(f"{tmp_path}/file/x.sock")
+    assert error.value.reason == f"{tmp_path}/file/x.sock is not a socket"
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reason"),
+    [
+        (errno.EACCES, CallDenied, "permission denied on the socket /x"),
+        (errno.EPERM, CallDenied, "permission denied on the socket /x"),
+        (errno.ELOOP, ServiceUnavailable, "cannot connect to /x: Too many levels of symbolic links"),
+        (errno.EMFILE, ServiceUnavailable, "cannot connect to /x: Too many open files"),
+    ],
+)
+def test_what_an_errno_means(number: int, kind: type[SidecallError], reason: str) -> None:
+    """Permission is a denial (77), what is not foreseen is said in the system's words (69)."""
+    error = explain(OSError(number, os.strerror(number)), "/x")
+    assert (type(error), error.reason) == (kind, reason)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_the_sockets_mode_keeps_others_out(tmp_path: Path) -> None:
+    """A user without write permission on the socket is denied (77), whatever `wait` says."""
+    path = tmp_path / "x.sock"
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        path.chmod(0o600)
+        listening.listen()
+        child = os.fork()
+        if not child:
+            os.setuid(12345)
+            try:
+                connect(str(path), wait=30)
+            except SidecallError as error:
+                os._exit(error.code)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 77
+
+
+@pytest.mark.parametrize("length", [106, 107, 108, 200])
+def test_paths_around_the_kernels_limit(tmp_path: Path, length: int) -> None:
+    """A path of any length is connected to; over 107 bytes it goes through a descriptor of its folder."""
+    folder = tmp_path / "é"
+    missing = length - len(os.fsencode(folder)) - len("/x.sock") - 1
+    folder = folder / ("d" * missing) if missing > 0 else folder
+    folder.mkdir(parents=True)
+    path = f"{folder}/x.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        for address in short_form(path):
+            assert address == path or address.startswith("/proc/self/fd/")
+            assert (address == path) == (len(os.fsencode(path)) <= 107)
+            listening.bind(address)
+        listening.listen()
+        sock = connect(path)
+        assert not os.get_inheritable(sock.fileno())
+        sock.close()
+
+
+def test_a_name_that_is_too_long_itself(tmp_path: Path) -> None:
+    """A file name over the limit has no short form; it is an error, not a cut name."""
+    with pytest.raises(ServiceUnavailable) as error:
+        connect(f"{tmp_path}/{'x' * 120}.sock")
+    assert error.value.reason == f"cannot connect to {tmp_path}/{'x' * 120}.sock: File name too long"
+
+
+def test_waiting_ends_when_the_service_comes_up(tmp_path: Path) -> None:
+    """`wait` connects as soon as somebody listens."""
+    path = str(tmp_path / "x.sock")
+    with socket.socket(socket.AF_UNIX) as listening:
+
+        def come_up() -> None:
+            listening.bind(path)
+            listening.listen()
+
+        timer = threading.Timer(0.2, come_up)
+        timer.start()
+        connect(path, wait=20).close()
+        timer.join()
+
+
+def test_waiting_ends_in_time(tmp_path: Path) -> None:
+    """`wait` gives up when its seconds are over, with the reason of the last attempt."""
+    began = time.monotonic()
+    with pytest.raises(ServiceUnavailable, match="is missing"):
+        connect(str(tmp_path / "x.sock"), wait=0.12)
+    assert 0.12 <= time.monotonic() - began < 5
+
+
+def test_relative_paths_and_sock_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends in `.sock` or has a slash is a path from where the caller stands, whatever SIDECALL_DIR says."""
+    monkeypatch.chdir(tmp_path)
+    environ = {"SIDECALL_DIR": "/ipc"}
+    assert socket_path("x.sock", environ) == f"{tmp_path}/x.sock"
+    assert socket_path("./x", environ) == f"{tmp_path}/x"
+    assert socket_path("sock", environ) == "/ipc/sock.sock"

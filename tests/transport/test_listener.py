@@ -1,0 +1,115 @@
+"""A socket's place on the file system: modes, links, foreign sockets, failures that leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.errors import ConfigError, ServiceBusy
+from sidecall.transport.address import connect
+from sidecall.transport.listener import Listener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777])
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_the_mode_is_the_one_asked_for(tmp_path: Path, mode: int, umask: int) -> None:
+    """The umask neither adds to nor takes from the mode, and is as before afterwards."""
+    before = os.umask(umask)
+    try:
+        with Listener(str(tmp_path / "x.sock"), mode):
+            assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == mode
+            assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "listens"), [(socket.SOCK_STREAM, True), (socket.SOCK_SEQPACKET, True), (socket.SOCK_DGRAM, False)]
+)
+def test_no_kind_of_live_socket_is_displaced(tmp_path: Path, kind: socket.SocketKind, listens: bool) -> None:
+    """A socket of another kind, such as a system log's, is just as live as one of ours."""
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX, kind) as foreign:
+        foreign.bind(str(path))
+        if listens:
+            foreign.listen()
+        inode = path.stat().st_ino
+        try:
+            with pytest.raises((ServiceBusy, ConfigError)):
+                Listener(str(path)).close()
+        finally:
+            assert path.exists()
+            assert path.stat().st_ino == inode
+
+
+def test_who_serves_already_is_said(tmp_path: Path) -> None:
+    """The second server is told which socket is taken (75), and its attempt leaves nothing."""
+    path = str(tmp_path / "x.sock")
+    with Listener(path):
+        with pytest.raises(ServiceBusy) as error:
+            Listener(path)
+        assert error.value.reason == f"somebody already serves {path}"
+        assert sorted(os.listdir(tmp_path)) == ["x.sock", "x.sock.lock"]
+        connect(path).close()
+
+
+def test_a_failed_attempt_leaves_nothing(tmp_path: Path) -> None:
+    """A name that is too long is a mistake of the configuration; no half-made socket stays."""
+    with pytest.raises(ConfigError) as error:
+        Listener(f"{tmp_path}/{'x' * 120}")
+    assert error.value.reason == f"cannot listen on {tmp_path}/{'x' * 120}: File name too long"
+    assert [name for name in os.listdir(tmp_path) if not name.endswith(".lock")] == []
+
+
+def test_a_refused_attempt_keeps_what_is_there(tmp_path: Path) -> None:
+    """A file in the socket's place is neither changed nor taken for a service."""
+    path = tmp_path / "x.sock"
+    path.write_text("data")
+    with pytest.raises(ConfigError) as error:
+        Listener(str(path))
+    assert error.value.reason == f"{path} exists and is not a socket"
+    assert path.read_text() == "data"
+
+
+def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
+    """A volume that is not mounted is not replaced by a folder nobody else sees."""
+    with pytest.raises(ConfigError) as error:
+        Listener(f"{tmp_path}/a/b/x.sock")
+    assert error.value.reason == f"cannot listen on {tmp_path}/a/b/x.sock: No such file or directory"
+    assert error.value.hint == f"make the folder {tmp_path}/a/b, mount the volume there, or set SIDECALL_DIR"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_is_never_followed(tmp_path: Path) -> None:
+    """A link in the lock's place, in a folder that others may write, leads nowhere."""
+    (tmp_path / "x.sock.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(ConfigError):
+        Listener(str(tmp_path / "x.sock"))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_closing_twice_removes_once(tmp_path: Path) -> None:
+    """A second close does not remove the socket of whoever came after."""
+    path = str(tmp_path / "x.sock")
+    first = Listener(path)
+    first.close()
+    with Listener(path):
+        first.close()
+        connect(path).close()
+
+
+def test_long_and_odd_paths_leave_nothing_either(tmp_path: Path) -> None:
+    """Over 107 bytes, the temporary name included, the socket comes and goes as any other."""
+    folder = tmp_path / ("d" * (107 - len(str(tmp_path)) - len("//x.sock")))
+    path = str(folder / "x.sock")
+    assert len(path) == 107
+    with Listener(path):
+        connect(path).close()
+    assert os.listdir(folder) == []
