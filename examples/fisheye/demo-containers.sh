@@ -54,7 +54,7 @@ start() {
 run_pipeline() { # run_pipeline CORES WORK
     say "builder: snakemake --cores $1"
     in_builder rm -rf "/images/$2" # the container's user owns it
-    in_builder snakemake --quiet host rules reason progress --snakefile /scripts/Snakefile --directory "/images/$2" \
+    in_builder snakemake --quiet all --snakefile /scripts/Snakefile --directory "/images/$2" \
         --cores "$1" --keep-going --config frames=/images/frames
 }
 

@@ -52,7 +52,7 @@ start_server() {
 run_pipeline() {
     rm -rf "$DEMO/work"
     say "snakemake --cores 4"
-    snakemake --quiet host rules reason progress --snakefile "$HERE/Snakefile" --directory "$DEMO/work" --cores 4 --keep-going \
+    snakemake --quiet all --snakefile "$HERE/Snakefile" --directory "$DEMO/work" --cores 4 --keep-going \
         --config "frames=$DEMO/frames"
 }
 

@@ -26,6 +26,19 @@ EXIT_CANNOT_EXECUTE = 126
 EXIT_NO_SUCH_COMMAND = 127
 
 
+_LONGEST = 1000
+"""Characters of a reason or hint: what a caller sent may be in it, and it has to fit a REFUSED message."""
+
+
+def one_line(text: str) -> str:
+    """Return a text as one printable line: it may go to a terminal or a log, and hold what a stranger said."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SidecallError(Exception):
     """A call, or a service, that ended for a reason of its own.
 
@@ -37,9 +50,9 @@ class SidecallError(Exception):
     code: ClassVar[int] = EXIT_BUG
 
     def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
+        self.reason = one_line(reason)
+        self.hint = one_line(hint)
+        super().__init__(self.reason)
 
 
 class UsageError(SidecallError):

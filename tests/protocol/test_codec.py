@@ -109,7 +109,6 @@ def test_numbers_out_of_range_are_our_own_fault(message: m.Message) -> None:
         encode(message)
 
 
-@pytest.mark.xfail(reason="BUG: UnicodeEncodeError; a caller's --env NAME of odd bytes ends the session", strict=True)
 def test_a_text_that_cannot_be_encoded_is_our_own_fault() -> None:
     """`encode` promises LocalProtocolError for a value that does not fit its field, a lone surrogate included."""
     with pytest.raises(LocalProtocolError):

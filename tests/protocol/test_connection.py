@@ -123,7 +123,7 @@ def test_too_long_is_refused_by_the_header_alone(kind: type[m.Message]) -> None:
 
 
 @pytest.mark.parametrize("role", [CALLER, SERVICE])
-@pytest.mark.parametrize("caller", [IDLE, READY, CALLING, RUNNING, DONE])
+@pytest.mark.parametrize("caller", [IDLE, READY, CALLING, RUNNING])
 @pytest.mark.parametrize("service", [IDLE, READY, WAITING, RUNNING, DONE])
 @pytest.mark.parametrize("kind", TYPES)
 def test_the_tables_decide_who_may_say_what(role: str, caller: str, service: str, kind: type[m.Message]) -> None:

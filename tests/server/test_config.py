@@ -352,7 +352,6 @@ def test_what_nobody_says_has_its_documented_value(tmp_path: Path) -> None:
         (COMMAND + 'pass-env = ["A=B"]', "a name that no variable can have"),
     ],
 )
-@pytest.mark.xfail(reason="BUG: --check accepts it, and it goes wrong at the first call", strict=True)
 def test_what_cannot_work_is_said_at_once(tmp_path: Path, content: str, what: str) -> None:
     """A configuration that passes `--check` can be served."""
     with pytest.raises(ConfigError):
@@ -360,7 +359,6 @@ def test_what_cannot_work_is_said_at_once(tmp_path: Path, content: str, what: st
     assert what
 
 
-@pytest.mark.xfail(reason="BUG: _beside_the_file keeps only the group's first word", strict=True)
 def test_a_first_group_keeps_all_its_words(tmp_path: Path) -> None:
     """`argv = [["./run", "-x"]]` is a program with an option, wherever the program is."""
     service = offered(tmp_path, HEAD + '[commands.c]\nargv = [["./run", "-x"], "y"]')

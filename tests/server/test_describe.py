@@ -73,7 +73,6 @@ def test_a_service_for_any_command_says_so() -> None:
         describe(service, "ls")
 
 
-@pytest.mark.xfail(reason="BUG: 0 == False, so `min = 0` (the documents' own example) is left out", strict=True)
 def test_a_bound_of_zero_is_a_bound() -> None:
     """`min = 0` was declared, so it is described."""
     service = Service("x", {"c": Command("c", (), parameters={"p": Parameter("p", "int", minimum=0, maximum=0.0)})})

@@ -91,7 +91,6 @@ def test_a_value_may_hold_anything() -> None:
     ("value", "minimum", "maximum"),
     [(b"9007199254740993", None, 9007199254740992), (b"-9007199254740993", -9007199254740992, None)],
 )
-@pytest.mark.xfail(reason="BUG (small): whole numbers are compared as floats, wrong beyond 2**53", strict=True)
 def test_bounds_are_exact_for_whole_numbers(value: bytes, minimum: int | None, maximum: int | None) -> None:
     """One over the greatest value allowed is over it, however large."""
     declared = {"n": Parameter("n", "int", minimum=minimum, maximum=maximum)}
@@ -99,7 +98,6 @@ def test_bounds_are_exact_for_whole_numbers(value: bytes, minimum: int | None, m
         parse(declared, [b"--n", value], "/", "c")
 
 
-@pytest.mark.xfail(reason="BUG: the name goes into the reason, and into the server's log, as it came", strict=True)
 def test_a_reason_is_one_line_whatever_the_caller_said() -> None:
     """A caller cannot write lines or terminal codes into the server's log."""
     with pytest.raises(UsageError) as error:

@@ -95,7 +95,7 @@ def _serve_calls(service: Service, log: Callable[[str], None]) -> None:
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
     if len(options.words) < 2:
-        raise UsageError("a name and an app are needed", f"usage: {USAGE}")
+        raise UsageError("a name and an app are needed", "see `sidecall serve --help`")
     from sidecall.server.bridge import Bridge
     from sidecall.supervise.executable import find_executable
 

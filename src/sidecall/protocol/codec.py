@@ -37,10 +37,17 @@ def _encode_field(kind: str, value: object, message: Message) -> bytes:
     if isinstance(value, bytes):
         return value if kind == "rest" else _U32.pack(len(value)) + value
     if isinstance(value, str):
-        return _encode_field("string", value.encode(), message)
+        return _encode_field("string", _utf8(value, message), message)
     if isinstance(value, tuple):
         return b"".join([_U32.pack(len(value)), *(_encode_field("string", item, message) for item in value)])
     raise LocalProtocolError(f"{type(message).__name__} has no place for {value!r}")
+
+
+def _utf8(text: str, message: Message) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"{type(message).__name__} has a text that is not Unicode") from error
 
 
 def _pack(struct: Struct, value: int, message: Message) -> bytes:

@@ -28,7 +28,6 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
         READY: {m.Ping: READY, m.Describe: READY, m.Call: CALLING},
         CALLING: {m.Signal: CALLING},
         RUNNING: {m.Signal: RUNNING, m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING},
-        DONE: {},
     },
     SERVICE: {
         IDLE: {m.Hello: READY},
@@ -47,7 +46,7 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
 
 NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Pong: {READY: READY, CALLING: CALLING},
-    m.Description: {READY: READY, CALLING: DONE},
+    m.Description: {READY: READY, CALLING: CALLING},
     m.Queued: {CALLING: CALLING},
     m.Started: {CALLING: RUNNING},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
 from sidecall.server.parameters import TYPES, Parameter
-from sidecall.server.template import Group, fill, parse_group
+from sidecall.server.template import Group, Word, parse_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ class _Table:
     def number(self, key: str) -> float | None:
         """Return a number, None if the key is missing."""
         value = self._take(key, None)
-        if value is not None and not _is_number(value):
+        if value is not None and (not _is_number(value) or not math.isfinite(value)):
             self.fail(key, "a number", value)
         return value
 
@@ -167,6 +168,14 @@ class _Table:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self.fail(key, "an array of strings", value)
         return tuple(value)
+
+    def variables(self, key: str) -> frozenset[str]:
+        """Return an array of names of environment variables; an empty one if the key is missing."""
+        names = self.texts(key)
+        for name in names:
+            if not _ENVIRONMENT_NAME.fullmatch(name):
+                self.fail(key, "names of environment variables", name)
+        return frozenset(names)
 
     def array(self, key: str) -> Sequence[object]:
         """Return a non-empty array."""
@@ -273,7 +282,7 @@ def _command(name: str, table: _Table) -> Command:
         timeout=table.seconds("timeout", None),
         folder=folder,
         environment=table.mapping("env"),
-        pass_environment=frozenset(table.texts("pass-env")),
+        pass_environment=table.variables("pass-env"),
         pass_folder=table.boolean("pass-cwd"),
         scratch=table.boolean("scratch") or SCRATCH in mentioned,
     )
@@ -287,7 +296,11 @@ def _template(
     groups = []
     for item in items:
         words = [item] if isinstance(item, str) else item
-        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        if (
+            not isinstance(words, list)
+            or not words
+            or not all(isinstance(word, str) and "\0" not in word for word in words)
+        ):
             table.fail(key, "strings, or arrays of strings that stand or fall together", item)
         try:
             group = parse_group(words)
@@ -300,14 +313,16 @@ def _template(
 
 
 def _beside_the_file(table: _Table, first: Group) -> Group:
-    """Return the command's first word; a relative path with a slash in it starts at the configuration's folder."""
-    if first.names:
+    """Return the group of the command's first word; a relative path there starts at the configuration's folder."""
+    program, *options = first.words
+    if program.names:
         table.fail("argv", "a first word without parameters: a caller must not choose the program")
-    program = fill([first], {})[0].decode()
-    if "/" not in program or os.path.isabs(program):
-        return first
-    absolute = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(table.file)), program))
-    return parse_group(absolute.replace("{", "{{").replace("}", "}}"))
+    path = program.fill({}).decode()
+    if not path:
+        table.fail("argv", "a first word that names a program", path)
+    if "/" in path and not os.path.isabs(path):
+        path = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(table.file)), path))
+    return Group((Word(((path, None),)), *options))
 
 
 def _parameter(name: str, table: _Table) -> Parameter:
@@ -349,6 +364,12 @@ def _pattern(table: _Table) -> str | None:
 
 
 def _check_parameter(parameter: Parameter, table: _Table) -> None:
+    if parameter.name == SCRATCH:
+        table.fail("", f"another name: {{{SCRATCH}}} is the call's own folder")
+    if parameter.name == "help":
+        table.fail("", "another name: --help describes the command")
+    if parameter.minimum is not None and parameter.maximum is not None and parameter.minimum > parameter.maximum:
+        table.fail("min", f"at most max, which is {parameter.maximum:g}", parameter.minimum)
     if parameter.type == "choice" and not parameter.choices:
         table.fail("choices", "at least one choice")
     if parameter.default is not None:

@@ -46,12 +46,12 @@ def _parameter(parameter: Parameter) -> dict[str, object]:
     required = parameter.type != "flag" and not parameter.optional and parameter.default is None
     fields: dict[str, object] = {"name": parameter.name, "type": parameter.type, "required": required}
     extras = {
-        "help": parameter.help,
+        "help": parameter.help or None,
         "default": parameter.default,
-        "repeated": parameter.repeated,
+        "repeated": parameter.repeated or None,
         "pattern": parameter.pattern,
-        "choices": list(parameter.choices),
+        "choices": list(parameter.choices) or None,
         "min": parameter.minimum,
         "max": parameter.maximum,
     }
-    return fields | {key: value for key, value in extras.items() if value not in ("", None, False, [])}
+    return fields | {key: value for key, value in extras.items() if value is not None}

@@ -95,7 +95,7 @@ class Parameter:
     def _number_complaint(self, text: str, form: str, wanted: str) -> str:
         if not re.fullmatch(form, text) or not math.isfinite(float(text)):
             return f"must be {wanted}"
-        number = float(text)
+        number = int(text) if self.type == "int" else float(text)
         if self.minimum is not None and number < self.minimum:
             return f"must be at least {self.minimum:g}"
         if self.maximum is not None and number > self.maximum:

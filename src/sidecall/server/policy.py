@@ -70,6 +70,8 @@ def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: 
         UsageError: its parameters are wrong.
         CallDenied: the caller may not set what it wants to set.
     """
+    if b"\0" in call.directory + call.base:
+        raise UsageError("a folder's name cannot have a NUL byte")
     if service.commands is None:
         return _plan_any(call, environ)
     return _plan_declared(declared_command(service, command_name(call.command)), call, environ, scratch)
@@ -101,7 +103,7 @@ def command_name(name: bytes) -> str:
 
 def _plan_any(call: Call, environ: Mapping[bytes, bytes]) -> Plan:
     words = [call.command, *call.arguments]
-    if not call.command or any(b"\0" in word for word in (*words, call.directory)):
+    if not call.command or any(b"\0" in word for word in words):
         raise UsageError("a command's words cannot be empty or have a NUL byte")
     return Plan(words, {**environ, **_variables(call)}, call.directory or None, _timeout(call, None))
 

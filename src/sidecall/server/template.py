@@ -7,6 +7,7 @@ template) is left out or repeated as a whole: `["--exclude", "{exclude}"]`.
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     Values = Mapping[str, Sequence[bytes]]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def parse_word(text: str) -> Word:
     """
     pieces = []
     for literal, name, specification, conversion in string.Formatter().parse(text):
-        if name is not None and (specification or conversion or not name.replace("-", "_").isidentifier()):
+        if name is not None and (specification or conversion or not _NAME.fullmatch(name)):
             raise ValueError(f"{text!r} has braces around something that is no parameter's name")
         pieces.append((literal, name))
     return Word(tuple(pieces))

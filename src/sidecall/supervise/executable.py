@@ -53,7 +53,7 @@ def explain_exec(
         )
     if error.errno == errno.ENOENT:
         try:
-            find_executable(program, environ)
+            find_executable(os.path.join(folder or "", program) if "/" in program else program, environ)
         except SidecallError as reason:
             return reason
         return CannotExecute(f"the interpreter that {program!r} names does not exist")

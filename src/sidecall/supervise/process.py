@@ -59,7 +59,8 @@ class Process:
     def signal(self, number: int) -> None:
         """Send a signal to the whole process group; nothing happens if it is gone."""
         if not self._group_gone:
-            with contextlib.suppress(ProcessLookupError):
+            # EPERM: what is left of the group has become somebody else
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
     async def finish(self, grace: float) -> Ended:
@@ -115,8 +116,11 @@ class Process:
             os.killpg(self.pid, 0)
         except ProcessLookupError:
             self._group_gone = True
+        except PermissionError:
+            pass
         else:
-            self._group_gone = not _has_living_members(self.pid)
+            # Twice: a member that forks and ends while /proc is being read may be missed together with its child.
+            self._group_gone = not (_has_living_members(self.pid) or _has_living_members(self.pid))
         return not self._group_gone
 
 
