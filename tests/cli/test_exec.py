@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import SIDECALL, both_modes
+from sidecall.protocol import messages as m
+from sidecall.protocol.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +41,13 @@ def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     """Wait for a caller; return its status and output."""
     out, err = caller.communicate(timeout=30)
     return caller.returncode, out, err
+
+
+def await_connection(pid: int) -> None:
+    """Wait until a process has its signal handlers and a connected socket: it has asked for its call."""
+    while not any(link.readlink().name.startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir()):
+        time.sleep(0.01)
+    time.sleep(0.1)
 
 
 @both_modes
@@ -284,8 +293,8 @@ def test_a_server_started_in_the_background_of_a_script_runs_commands_that_can_b
 
 
 @both_modes
-def test_a_second_interrupt_cancels(tool: Server, mode: tuple[str, ...]) -> None:
-    """A command that ignores INT and TERM is killed after the grace when the caller insists."""
+def test_a_second_interrupt_kills(tool: Server, mode: tuple[str, ...]) -> None:
+    """A command that ignores INT and TERM is killed when the caller insists."""
     caller = start(*mode, "tool", "sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.05; done")
     assert caller.stdout is not None
     caller.stdout.readline()
@@ -293,6 +302,44 @@ def test_a_second_interrupt_cancels(tool: Server, mode: tuple[str, ...]) -> None
     time.sleep(0.1)  # two signals at once would be one
     caller.send_signal(signal.SIGINT)
     assert end(caller)[0] == -9
+
+
+def test_a_service_that_does_not_act_is_left_at_the_third_interrupt(tool: Server) -> None:
+    """A stopped server cannot hold its callers: they say that they do not know."""
+    tool.process.send_signal(signal.SIGSTOP)
+    caller = start("tool", "true")
+    await_connection(caller.pid)
+    for _ in range(3):
+        caller.send_signal(signal.SIGINT)
+        time.sleep(0.1)  # two signals at once would be one
+    code = caller.wait(30)  # its streams stay open: they are under way to the service
+    tool.process.send_signal(signal.SIGCONT)
+    assert code == 125
+    assert end(caller)[2].startswith(b"sidecall: interrupted again and again while the service does not act")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ((m.Started("1"), m.Exit(m.ENDED_EXITED, 40, 0, 0, 0, 0, 0, 0)), 40),
+        ((m.Exit(m.ENDED_SIGNALED, 10, 0, 0, 0, 0, 0, 0),), -10),
+    ],
+)
+def test_only_the_service_knows_whether_a_signal_came_before_the_start(
+    folder: Path, answer: tuple[m.Message, ...], code: int
+) -> None:
+    """A caller that has not heard of the start yet sends the signal on and does not act on it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "slow.sock"))
+        listener.listen()
+        caller = start("--relay", "slow", "true")
+        service, _ = listener.accept()
+        with service:
+            assert service.recv(65536)
+            caller.send_signal(signal.SIGUSR1)
+            assert service.recv(65536) == encode(m.Signal(10))
+            service.sendall(b"".join(map(encode, (m.Hello(1, (), "test"), *answer))))
+            assert end(caller)[0] == code
 
 
 def test_a_full_stream_does_not_block_a_signal(tool: Server) -> None:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from sidecall.transport.relay import Relay
 
-_SHUT_WR = 1
+_PATIENCE = 2
+"""INT signals that the service is trusted to act on: it kills the command at the second. The next one leaves it."""
+
 _ENDED = {m.ENDED_EXITED: EXITED, m.ENDED_SIGNALED: SIGNALED, m.ENDED_TIMED_OUT: TIMED_OUT}
 
 
@@ -219,12 +221,12 @@ class _Attempt:
             )
 
     def _on_signal(self, number: int) -> None:
-        if not self._call_id:
-            self._result = Outcome(SIGNALED, number, reason="interrupted before the command started")
-            return
         self._interrupts += number == SIGINT
-        if number == SIGINT and self._interrupts > 1:
-            self._channel.shut_down(_SHUT_WR)  # end of stream is cancellation: TERM, grace, KILL
+        if self._interrupts > _PATIENCE:
+            self._error = ConnectionLost(
+                "interrupted again and again while the service does not act: how the command ended is unknown",
+                "look at the service: is it stopped?",
+            )
             return
         self._channel.send(m.Signal(number))
         if number == SIGTSTP:
@@ -232,8 +234,11 @@ class _Attempt:
             self._channel.send(m.Signal(SIGCONT))
 
     def _on_exit(self, end: m.Exit) -> None:
-        if end.ended not in _ENDED:
-            self._error = ProtocolError(f"the service reports an unknown end {end.ended}")
+        if end.ended not in _ENDED or not (self._call_id or end.ended == m.ENDED_SIGNALED):
+            self._error = ProtocolError(f"the service reports an impossible end {end.ended}")
+            return
+        if not self._call_id:
+            self._result = Outcome(SIGNALED, end.value, reason="interrupted before the command started")
             return
         timed_out = end.ended == m.ENDED_TIMED_OUT
         self._result = Outcome(

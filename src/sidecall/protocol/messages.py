@@ -39,8 +39,11 @@ ENDED_EXITED = 0
 ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
 
-SIGNALS = frozenset({1, 2, 3, 10, 12, 15, 18, 20})
-"""What a SIGNAL may carry: HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, as Linux numbers them on x86 and Arm."""
+ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
+"""HUP, INT, QUIT, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
+
+SIGNALS = ENDING_SIGNALS | {18, 20}
+"""What a SIGNAL may carry: those, CONT and TSTP."""
 
 MAX_DATA = 64 * 1024
 """Bytes of stream data in one frame, as the design says; half of what h2 and SSH use at the most."""
@@ -117,7 +120,7 @@ class Refused(Message, number=5):
 
 
 class Exit(Message, number=6):
-    """The command's end. `ended` is one of the ENDED numbers; times in microseconds, memory in bytes."""
+    """The call's end. `ended` is one of the ENDED numbers; times in microseconds, memory in bytes."""
 
     ended: u8
     value: u8

@@ -37,8 +37,9 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
             m.Queued: WAITING,
             m.Started: RUNNING,
             m.Refused: DONE,
+            m.Exit: DONE,
         },
-        WAITING: {m.Queued: WAITING, m.Started: RUNNING, m.Refused: DONE},
+        WAITING: {m.Queued: WAITING, m.Started: RUNNING, m.Refused: DONE, m.Exit: DONE},
         RUNNING: {m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING, m.Exit: DONE},
         DONE: {},
     },
@@ -49,6 +50,7 @@ NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Description: {READY: READY, CALLING: CALLING},
     m.Queued: {CALLING: CALLING},
     m.Started: {CALLING: RUNNING},
+    m.Exit: {CALLING: CALLING, RUNNING: RUNNING},
 }
 
 SENDER = {m.STDIN: CALLER, m.STDOUT: SERVICE, m.STDERR: SERVICE}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 DRAIN_IDLE = 1.0
 """Seconds without a byte after which a pipe that outlives its process group is taken as drained."""
 
-_DELIVERED_AS = {int(signal.SIGTSTP): int(signal.SIGSTOP)}
+TSTP = int(signal.SIGTSTP)
+_DELIVERED_AS = {TSTP: int(signal.SIGSTOP)}
 """The kernel ignores TSTP's default in an orphaned process group, and a new session is one. Source: setpgid(2)."""
 
 
@@ -54,6 +57,11 @@ class End:
         return f"timed out ({how})" if self.timed_out else how
 
 
+def signalled_before_start(number: int, queued: float) -> m.Exit:
+    """Return the EXIT of a call that a signal ended in the queue, after `queued` seconds."""
+    return m.Exit(m.ENDED_SIGNALED, number, 0, int(queued * 1e6), 0, 0, 0, 0)
+
+
 class Execution:
     """Runs one command for one caller.
 
@@ -61,12 +69,15 @@ class Execution:
         channel: the caller's; it holds the passed descriptors.
         call: what was asked for.
         cancelled: set when the caller is gone or the call is to end early.
+        grace: seconds between TERM and KILL.
     """
 
-    def __init__(self, channel: Channel, call: m.Call, cancelled: asyncio.Event) -> None:
+    def __init__(self, channel: Channel, call: m.Call, cancelled: asyncio.Event, grace: float) -> None:
         self._channel = channel
         self._call = call
         self._cancelled = cancelled
+        self._grace = grace
+        self._interrupted = -math.inf
         self._progress = asyncio.Event()
         self._relay = Relay(asyncio.get_running_loop(), channel, self._progress.set)
         self._process: Process | None = None
@@ -87,14 +98,22 @@ class Execution:
             self._process = spawn(plan.argv, plan.environ, plan.folder, (ends[0], ends[1], ends[2]))
 
     def receive(self, message: m.Message) -> None:
-        """Act on a message of the caller."""
-        if isinstance(message, m.Signal):
-            if self._process is not None:
-                self._process.signal(_DELIVERED_AS.get(message.signal, message.signal))
-        elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
+        """Act on a message about a stream."""
+        if isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
             self._relay.receive(message)
 
-    async def ended(self, timeout: float | None, grace: float) -> End:
+    def signal(self, number: int) -> None:
+        """Deliver a signal of the caller to the command's process group; a second INT within the grace kills it."""
+        if self._process is None:
+            return
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if now - self._interrupted < self._grace:
+                self._process.signal(signal.SIGKILL)
+            self._interrupted = now
+        self._process.signal(_DELIVERED_AS.get(number, number))
+
+    async def ended(self, timeout: float | None) -> End:
         """Let the streams flow and wait for the command's end, its deadline (seconds) or its cancellation.
 
         Nothing of its process group is left when this returns.
@@ -106,8 +125,8 @@ class Execution:
         for task in pending:
             task.cancel()
         if tasks[0] in done:
-            return End(await self._process.finish(grace), timed_out=False)
-        return End(await self._process.stop(grace), timed_out=not done)
+            return End(await self._process.finish(self._grace), timed_out=False)
+        return End(await self._process.stop(self._grace), timed_out=not done)
 
     async def drained(self) -> None:
         """Wait until the caller has been sent all output, or is gone.
@@ -123,10 +142,10 @@ class Execution:
             except TimeoutError:
                 self._relay.end_idle_sources()
 
-    async def close(self, grace: float) -> None:
+    async def close(self) -> None:
         """Close every descriptor of the call; if something went wrong before its end, stop the command too."""
         if self._process is not None and not self._process.gone:
-            await self._process.stop(grace)
+            await self._process.stop(self._grace)
         self._relay.close()
 
     def _child_end(self, stream: int, mode: int) -> int:

@@ -23,7 +23,7 @@ from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
 from sidecall.server.describe import describe
-from sidecall.server.execution import Execution
+from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.transport.channel import Channel
 from sidecall.transport.credentials import peer_of
 
@@ -54,6 +54,8 @@ class Session:
         self._turn: asyncio.Future[None] = loop.create_future()
         self._cancelled = asyncio.Event()
         self._execution: Execution | None = None
+        self._ended_by = 0
+        self._starts_stopped = False
 
     async def run(self) -> None:
         """Serve the connection to its end; whatever happens, nothing of it is left."""
@@ -107,10 +109,22 @@ class Session:
         elif isinstance(message, m.Call):
             if not self._request.done():
                 self._request.set_result(message)
-        elif isinstance(message, m.Signal) and message.signal not in m.SIGNALS:
-            raise ProtocolError(f"signal {message.signal} cannot be forwarded")
+        elif isinstance(message, m.Signal):
+            self._signal(message.signal)
         elif self._execution is not None:
             self._execution.receive(message)
+
+    def _signal(self, number: int) -> None:
+        """Deliver a signal to the command; before its start, one that would end it ends the call."""
+        if number not in m.SIGNALS:
+            raise ProtocolError(f"signal {number} cannot be forwarded")
+        if self._execution is not None:
+            self._execution.signal(number)
+        elif number in m.ENDING_SIGNALS:
+            self._ended_by = self._ended_by or number
+            self.cancel()
+        else:
+            self._starts_stopped = number == TSTP
 
     def _greet(self, hello: m.Hello) -> None:
         if hello.version != m.VERSION:
@@ -133,7 +147,11 @@ class Session:
         arrived = time.monotonic()
         try:
             await self._admitted(call)
-            await self._execute(call, arrived)
+            if self._ended_by:
+                self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
+                self._service.log(f"call {self._call_id} ends by signal {self._ended_by} before its start")
+            else:
+                await self._execute(call, arrived)
         finally:
             self._service.leave(self)
 
@@ -158,11 +176,11 @@ class Session:
             gone = asyncio.ensure_future(self._cancelled.wait())
             await asyncio.wait((gone, self._turn), return_when=asyncio.FIRST_COMPLETED)
             gone.cancel()
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() and not self._ended_by:
             raise ServiceBusy("the call was cancelled before it started", "the service may be shutting down")
 
     async def _execute(self, call: m.Call, arrived: float) -> None:
-        execution = self._execution = Execution(self._channel, call, self._cancelled)
+        execution = self._execution = Execution(self._channel, call, self._cancelled, self._service.config.grace)
         try:
             with self._scratch(call) as scratch:
                 plan = policy.plan(self._service.config, call, os.environb, scratch)
@@ -170,14 +188,16 @@ class Session:
                 execution.start(plan)
                 self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
                 self._send(m.Started(self._call_id))
-                end = await execution.ended(plan.timeout, self._service.config.grace)
+                if self._starts_stopped:
+                    execution.signal(TSTP)
+                end = await execution.ended(plan.timeout)
                 times = began - arrived, time.monotonic() - began
             self._service.leave(self)
             await execution.drained()
             self._send(end.message(*times))
             self._service.log(f"call {self._call_id} {end.words()} after {times[1]:.3f} s")
         finally:
-            await execution.close(self._service.config.grace)
+            await execution.close()
 
     def _scratch(self, call: m.Call) -> AbstractContextManager[str]:
         """Return the call's own folder for as long as its command runs, or an empty name if it wants none."""

@@ -77,13 +77,6 @@ class Channel:
         self._accepts_descriptors = False
         self.received.close()
 
-    def shut_down(self, how: int) -> None:
-        """Shut down the socket; see shutdown(2)."""
-        try:
-            self._sock.shutdown(how)
-        except OSError:
-            self._broken = True
-
     def finish(self) -> None:
         """Close the socket once all that was sent is in the kernel's hands."""
         self._finishing = True
