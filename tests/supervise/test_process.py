@@ -1,80 +1,140 @@
-"""Processes: started, always reaped, stopped as a whole group."""
+"""Commands under keepers: how they end is what is told, and nothing that they started is left."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.errors import CannotExecute, NoSuchCommand, SidecallError
-from sidecall.supervise.executable import find_executable
-from sidecall.supervise.process import Ended, Process, spawn
+from sidecall.errors import CannotExecute, NoSuchCommand, ServiceUnavailable, SidecallError
+from sidecall.supervise.keeper import Job
+from sidecall.supervise.process import KeeperLost, Keepers, reset_inherited_signals
+from supervise.conftest import first_line, lives, shell, with_keepers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-
-def run(script: str, act: Callable[[Process, int], Awaitable[Ended]]) -> Ended:
-    """Run a shell script, wait for its first line of output, and act on it."""
-
-    async def main() -> Ended:
-        readable, writable = os.pipe()
-        try:
-            process = spawn([b"sh", b"-c", script.encode()], os.environb, None, (0, writable, 2))
-        finally:
-            os.close(writable)
-        with open(readable) as lines:
-            first = await asyncio.to_thread(lines.readline)
-            return await act(process, int(first or 0))
-
-    return asyncio.run(main())
-
-
-def finish(grace: float) -> Callable[[Process, int], Awaitable[Ended]]:
-    """Return an action that waits for the process' own end."""
-    return lambda process, _: process.finish(grace)
+    from sidecall.supervise.process import Ended
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 200", 200 << 8), ("kill -9 $$", 9)])
 def test_an_end_is_what_it_was(script: str, status: int) -> None:
-    """A wait status arrives unchanged, with what the process used."""
-    ended = run(script, finish(1))
+    """A wait status arrives unchanged, with what the process used; nobody stopped it."""
+
+    async def main(keepers: Keepers) -> Ended:
+        return await (await shell(keepers, script)).ended()
+
+    ended = with_keepers(main)
     assert ended.status & ~0x80 == status
-    assert ended.usage.ru_maxrss > 0
+    assert ended.used.max_rss > 0
+    assert not ended.stopped
 
 
-def gone(pid: int) -> bool:
-    """Tell whether a process is gone, or only waits for somebody else to reap it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+@pytest.mark.parametrize("number", sorted({*range(1, 32)} - {17, 18, 19, 20, 21, 22, 23, 28}))
+def test_every_deadly_signal_ends_a_command_with_its_number(number: int) -> None:
+    """The status names the very signal that was sent, with a number that is never mixed up with an exit code."""
+
+    async def main(keepers: Keepers) -> Ended:
+        process = await shell(keepers, "ulimit -c 0; exec sleep 60")
+        process.signal(number)
+        return await process.ended()
+
+    assert with_keepers(main).status & 0x7F == number
 
 
-@pytest.mark.parametrize("ignoring", ["", "trap '' TERM; "])
-def test_helpers_left_behind_are_stopped(ignoring: str) -> None:
-    """A helper of a command that ended gets TERM and, if that does not help, KILL."""
-    pids: list[int] = []
+def test_a_command_leads_a_session_of_its_own() -> None:
+    """The group's number is the command's pid, so a signal reaches all of it and nothing else."""
 
-    def act(process: Process, pid: int) -> Awaitable[Ended]:
-        pids.append(pid)
-        return process.finish(0.2)
+    async def main(keepers: Keepers) -> None:
+        process, pid = await first_line(keepers, "echo $$; exec sleep 60")
+        assert os.getsid(pid) == os.getpgid(pid) == pid
+        process.stop(5)
+        await process.ended()
 
-    ended = run(f"({ignoring}while :; do sleep 0.05; done) >/dev/null & echo $!; exit 3", act)
-    assert ended.status == 3 << 8
-    assert gone(pids[0])
+    with_keepers(main)
 
 
-def test_helpers_have_time_to_finish() -> None:
+ESCAPES = {
+    "in the background": "sleep 100 & echo $!",
+    "ignores TERM": "(trap '' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $!",
+    "stopped": "sleep 100 & kill -STOP $!; echo $!",
+    "orphaned": "(sleep 100 & echo $!)",
+    "own session": "setsid sh -c 'echo $$; exec sleep 100' & sleep 0.3",
+    "daemon": "setsid sh -c '(setsid sh -c \"echo \\$\\$; trap : TERM; exec sleep 100\" &)' & sleep 0.3",
+    "daemon without environment": "env -i /usr/bin/setsid -f /bin/sh -c 'echo $$; trap \"\" TERM HUP; exec sleep 100';"
+    " sleep 0.3",
+    "closed all": "(setsid sh -c 'echo $$; exec >&- <&- 2>&-; sleep 100' &) ; sleep 0.3",
+}
+
+
+@pytest.mark.parametrize("script", ESCAPES.values(), ids=ESCAPES)
+@pytest.mark.parametrize("how", ["ends", "is stopped"])
+def test_nothing_escapes(script: str, how: str) -> None:
+    """Whatever a command starts is gone when its end is told, be it in another group or session, orphaned or deaf."""
+
+    async def main(keepers: Keepers) -> tuple[Ended, bool]:
+        process, pid = await first_line(keepers, script + ("; exit 3" if how == "ends" else "; exec sleep 100"))
+        if how == "is stopped":
+            process.stop(0.2)
+        return await process.ended(), lives(pid)
+
+    ended, is_left = with_keepers(main)
+    assert ended.status == (3 << 8 if how == "ends" else signal.SIGTERM)
+    assert ended.stopped == (how == "is stopped")
+    assert not is_left
+
+
+CHAIN = """
+import os, sys
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+"""
+
+
+def test_what_forks_while_it_is_killed_does_not_get_away() -> None:
+    """A chain of processes, each gone before its number can be used, in a new session each time, is ended too."""
+
+    async def main(keepers: Keepers) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        job = Job([b"python3", b"-I", b"-S", b"-c", CHAIN.encode()], dict(os.environb), None, 0.1, leave=False)
+        process = await keepers.spawn(job, (null, null, null))
+        os.close(null)
+        await asyncio.wait_for(process.ended(), 60)
+
+    with_keepers(main)
+
+
+def test_helpers_have_time_to_finish(tmp_path: Path) -> None:
     """A helper that ends by itself soon, such as `tee`, is not disturbed."""
-    marker = Path(f"/tmp/sidecall-test-{os.getpid()}")
-    run(f"(sleep 0.2; : >{marker}) & exit 0", finish(5))
-    assert marker.exists()
-    marker.unlink()
+
+    async def main(keepers: Keepers) -> None:
+        await (await shell(keepers, f"(sleep 0.2; : >{tmp_path}/marker) & exit 0", 5)).ended()
+
+    with_keepers(main)
+    assert (tmp_path / "marker").exists()
+
+
+def test_helpers_may_be_left_on_purpose() -> None:
+    """A command that is declared so leaves its helpers running, and the next command is not mixed up with them."""
+
+    async def main(keepers: Keepers) -> int:
+        process, pid = await first_line(keepers, "setsid sleep 100 >/dev/null 2>&1 & echo $!; exit 4", leave=True)
+        assert (await process.ended()).status == 4 << 8
+        other = await shell(keepers, "exec sleep 100")
+        other.stop(1)
+        await other.ended()
+        return pid
+
+    pid = with_keepers(main)
+    assert lives(pid)
+    os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -88,20 +148,112 @@ def test_helpers_have_time_to_finish() -> None:
 )
 def test_stop_escalates(script: str, status: int) -> None:
     """TERM first, KILL after the grace; a stopped process is no exception."""
-    ended = run(script, lambda process, _: process.stop(0.3))
-    assert ended.status == status
+
+    async def main(keepers: Keepers) -> Ended:
+        process, _ = await first_line(keepers, script)
+        process.stop(0.3)
+        return await process.ended()
+
+    assert with_keepers(main).status == status
+
+
+def test_a_second_stop_hurries() -> None:
+    """A stop without grace kills at once what an earlier one still gives time, and both learn of one end."""
+
+    async def main(keepers: Keepers) -> list[Ended]:
+        process, _ = await first_line(keepers, "trap '' TERM; echo $$; while :; do sleep 0.05; done")
+        process.stop(60)
+        process.stop(0)
+        return list(await asyncio.gather(process.ended(), process.ended()))
+
+    assert {ended.status for ended in with_keepers(main)} == {9}
+
+
+def test_stopping_does_not_take_the_whole_grace() -> None:
+    """A command that ends on TERM is not waited for any longer."""
+
+    async def main(keepers: Keepers) -> None:
+        process, _ = await first_line(keepers, "echo $$; exec sleep 60")
+        process.stop(60)
+        await process.ended()
+
+    began = time.monotonic()
+    with_keepers(main)
+    assert time.monotonic() - began < 30
 
 
 def test_a_signal_to_what_is_gone_is_nothing() -> None:
-    """Signals after the end reach nobody: the number may belong to somebody else."""
+    """Signals after the end reach nobody, not even the keeper's next command."""
 
-    async def act(process: Process, _: int) -> Ended:
-        ended = await process.finish(1)
-        assert process.gone
+    async def main(keepers: Keepers) -> Ended:
+        process = await shell(keepers, "exit 0")
+        await process.ended()
         process.signal(9)
-        return ended
+        process.stop(0)
+        return await (await shell(keepers, "sleep 0.1; exit 5")).ended()
 
-    assert run("exit 0", act).status == 0
+    assert with_keepers(main).status == 5 << 8
+
+
+def test_a_hundred_commands_leave_nothing() -> None:
+    """No descriptor and no zombie stays, however commands end."""
+
+    async def main(keepers: Keepers) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            processes = [await shell(keepers, "exit 1" if index % 2 else "exec sleep 60") for index in range(20)]
+            for process in processes:
+                process.stop(5)
+            await asyncio.gather(*(process.ended() for process in processes))
+        keepers.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    with_keepers(main)
+
+
+def test_a_killed_keeper_is_told_and_takes_its_command_along() -> None:
+    """Nobody knows how the command ended, so nobody says it; what the keeper kept is killed all the same."""
+
+    async def main(keepers: Keepers) -> int:
+        process, pid = await first_line(keepers, "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
+        os.kill(parent_of(parent_of(pid)), signal.SIGKILL)
+        with pytest.raises(KeeperLost):
+            await process.ended()
+        return pid
+
+    assert not lives(with_keepers(main))
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_idle_keepers_that_were_killed_are_replaced() -> None:
+    """A keeper killed between two commands costs nobody a call."""
+
+    async def main(keepers: Keepers) -> int:
+        process, pid = await first_line(keepers, "echo $$; sleep 0.1")
+        kept_by = parent_of(pid)
+        await process.ended()
+        os.kill(kept_by, signal.SIGKILL)
+        while lives(kept_by):
+            await asyncio.sleep(0.01)
+        return (await (await shell(keepers, "exit 6")).ended()).status
+
+    assert with_keepers(main) == 6 << 8
+
+
+def test_a_killed_nursery_is_an_unavailable_service() -> None:
+    """Without a nursery nothing new can be started; that is said, not guessed around."""
+
+    async def main(keepers: Keepers) -> None:
+        os.kill(keepers._nursery.pid, signal.SIGKILL)
+        os.waitpid(keepers._nursery.pid, 0)
+        with pytest.raises(ServiceUnavailable):
+            await shell(keepers, "exit 0")
+
+    with_keepers(main)
 
 
 @pytest.mark.parametrize(
@@ -116,37 +268,80 @@ def test_a_signal_to_what_is_gone_is_nothing() -> None:
 def test_what_cannot_be_executed(
     tmp_path: Path, program: str, content: str | None, mode: int, error: type[SidecallError]
 ) -> None:
-    """What is not there is 127, what cannot be executed 126; no child is left of either."""
+    """What is not there is 127, what cannot be executed 126; the keeper goes on to the next command."""
     path = tmp_path / program
     if content is not None:
         path.write_text(content)
         path.chmod(mode)
 
-    async def main() -> None:
+    async def main(keepers: Keepers) -> int:
         with pytest.raises(error):
-            spawn([os.fsencode(path)], os.environb, None, (0, 1, 2))
+            await keepers.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, leave=False), (0, 1, 2))
+        return (await (await shell(keepers, "exit 8")).ended()).status
 
-    asyncio.run(main())
-
-
-def test_finding_a_program(tmp_path: Path) -> None:
-    """A program is looked up as execvp(3) does it, past files that cannot be executed."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    (tmp_path / "a" / "tool").touch()
-    environ = {"PATH": f"{tmp_path}/a:{tmp_path}/b"}
-    with pytest.raises(CannotExecute):
-        find_executable("tool", environ)
-    (tmp_path / "b" / "tool").touch(0o755)
-    assert find_executable("tool", environ) == f"{tmp_path}/b/tool"
-    with pytest.raises(NoSuchCommand):
-        find_executable("other", environ)
-    with pytest.raises(CannotExecute):
-        find_executable(str(tmp_path), environ)
+    assert with_keepers(main) == 8 << 8
 
 
-def test_stopping_does_not_take_the_whole_grace() -> None:
-    """A command that ends on TERM is not waited for any longer."""
-    began = time.monotonic()
-    run("echo $$; exec sleep 60", lambda process, _: process.stop(60))
-    assert time.monotonic() - began < 30
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        (b"/no/such", "cannot enter the working folder '/no/such': No such file or directory"),
+        (b"/dev/null", "cannot enter the working folder '/dev/null': Not a directory"),
+    ],
+)
+def test_a_folder_that_cannot_be_entered(folder: bytes, reason: str) -> None:
+    """The folder is blamed, not the program."""
+
+    async def main(keepers: Keepers) -> str:
+        with pytest.raises(CannotExecute) as error:
+            await keepers.spawn(Job([b"true"], dict(os.environb), folder, 1, leave=False), (0, 1, 2))
+        return error.value.reason
+
+    assert with_keepers(main) == reason
+
+
+def test_the_commands_own_path_counts(tmp_path: Path) -> None:
+    """The program is looked up in the PATH that the command gets, not in the server's."""
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\nexit 7\n")
+    tool.chmod(0o755)
+
+    async def main(keepers: Keepers) -> int:
+        process = await keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
+        with pytest.raises(NoSuchCommand):
+            await keepers.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, leave=False), (0, 1, 2))
+        return (await process.ended()).status
+
+    assert with_keepers(main) == 7 << 8
+
+
+def test_a_missing_interpreter_is_not_a_missing_command(tmp_path: Path) -> None:
+    """A script found in PATH whose interpreter does not exist is there, and cannot be executed: 126."""
+    tool = tmp_path / "tool"
+    tool.write_text("#!/no/such/interpreter\n")
+    tool.chmod(0o755)
+
+    async def main(keepers: Keepers) -> None:
+        with pytest.raises(CannotExecute):
+            await keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
+
+    with_keepers(main)
+
+
+def test_inherited_dispositions_are_undone() -> None:
+    """What a shell's `&` left ignored or blocked is default again, for this process and what it starts."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            reset_inherited_signals()
+            status = int(
+                (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGQUIT)) != (signal.SIG_DFL, signal.SIG_DFL)
+                or bool(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            )
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0

@@ -194,7 +194,9 @@ def test_the_end_of_the_connection_is_told_once(driver: Driver, sides: tuple[Sid
     """A peer that closes ends the channel with None, after all that it said."""
     caller, service = sides
     service.channel.send(m.Exit(0, 0, 0, 0, 0, 0, 0, 0))
-    service.channel.finish()
+    closed: list[bool] = []
+    service.channel.finish(lambda: closed.append(True))
+    assert closed == [True]
     assert service.channel.closed
     driver.until(lambda: bool(caller.ends))
     assert caller.ends == [None]
@@ -221,12 +223,14 @@ def test_what_the_socket_cannot_take_follows(driver: Driver) -> None:
     sender = Channel(driver.loop, ours, Connection(CALLER), heard.append, ends.append)
     call = m.Call(b"x" * 2_000_000, (), (), b"", b"", 0, 0, 0, 0, 0)
     sender.send(HELLO, call)
-    sender.finish()
+    closed: list[bool] = []
+    sender.finish(lambda: closed.append(True))
     assert not sender.closed
     receiver = Channel(driver.loop, theirs, Connection(SERVICE), heard.append, ends.append)
     driver.until(lambda: bool(ends))
     assert heard == [HELLO, call]
     assert sender.closed
+    assert closed == [True]
     receiver.close()
     assert receiver.closed
 

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 from sidecall.cli import say
 from sidecall.cli.options import Option, Parsed, help_text, parse
+from sidecall.client.signals import die_of
 from sidecall.errors import UsageError
 from sidecall.server.config import Service, default_slots, load
-from sidecall.server.service import CallService, run
+from sidecall.server.lifecycle import run
+from sidecall.server.service import CallService
+from sidecall.transport.address import socket_path
+from sidecall.transport.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,8 +54,7 @@ def main(words: Sequence[str]) -> int:
     if options.flag("config"):
         return _serve_config(options, log)
     if options.flag("allow-any"):
-        _serve_calls(_any_command(options), log)
-        return 0
+        return _serve_calls(_any_command(options), log)
     return _serve_bridge(options, log)
 
 
@@ -68,13 +71,13 @@ def _refuse_mixtures(options: Parsed) -> None:
 
 
 def _serve_config(options: Parsed, log: Callable[[str], None]) -> int:
-    service = load(options.text("config"))
+    file = os.path.abspath(options.text("config"))
+    service = load(file)
     if options.flag("check"):
         commands = ", ".join(service.commands or ())
         print(f"{options.text('config')}: {service.name} offers {commands}")
         return 0
-    _serve_calls(service, log)
-    return 0
+    return _serve_calls(service, log, lambda: load(file))
 
 
 def _any_command(options: Parsed) -> Service:
@@ -87,10 +90,11 @@ def _any_command(options: Parsed) -> Service:
     )
 
 
-def _serve_calls(service: Service, log: Callable[[str], None]) -> None:
+def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[[], Service] | None = None) -> int:
     offer = "any command" if service.commands is None else ", ".join(service.commands)
-    mode = 0o600 if service.callers <= {os.geteuid()} else 0o666
-    run(service.name, mode, f"{offer}; {service.slots} slots", CallService(service, log))
+    path = socket_path(service.name, os.environ)
+    server = CallService(service, log, reload)
+    return _end(run(lambda: Listener(path, service.mode), f"{offer}; {service.slots} slots", server))
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
@@ -101,6 +105,11 @@ def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
 
     name, *app = options.words
     children = options.integer("max-children", 1, 1)
+    path = socket_path(name, os.environ)
     find_executable(app[0], os.environ)
-    run(name, 0o600, f"bridge to {app[0]}", Bridge(app, children, log))
-    return 0
+    return _end(run(lambda: Listener(path, 0o600), f"bridge to {app[0]}", Bridge(app, children, path, log)))
+
+
+def _end(code: int) -> int:
+    """Die of the signal that ended the server, if it is to be told so."""
+    return code if code >= 0 else die_of(-code)

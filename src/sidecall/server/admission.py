@@ -27,6 +27,7 @@ class Admission(Generic[Call]):
     def __init__(self, slots: int, queue: int) -> None:
         self.slots = slots
         self.queue = queue
+        self._closed = False
         self._running: set[Call] = set()
         self._waiting: OrderedDict[Call, None] = OrderedDict()
 
@@ -44,8 +45,10 @@ class Admission(Generic[Call]):
         """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
 
         Raises:
-            ServiceBusy: the queue is full, or there is no slot and the call may not wait.
+            ServiceBusy: the queue is full, there is no slot and the call may not wait, or the service is shutting down.
         """
+        if self._closed:
+            raise ServiceBusy("the service is shutting down", "call again when it is back: `--wait SECONDS`")
         if len(self._running) < self.slots:
             self._running.add(call)
             return 0
@@ -62,7 +65,19 @@ class Admission(Generic[Call]):
         """Take a call out, running or waiting; yield each call that has a slot because of it."""
         self._waiting.pop(call, None)
         self._running.discard(call)
-        while self._waiting and len(self._running) < self.slots:
+        yield from self._fill()
+
+    def resize(self, slots: int, queue: int) -> Iterator[Call]:
+        """Change the numbers for what comes; yield each call that has a slot because of it."""
+        self.slots, self.queue = slots, queue
+        yield from self._fill()
+
+    def close(self) -> None:
+        """Let nobody in any more, nor give anybody who waits a slot."""
+        self._closed = True
+
+    def _fill(self) -> Iterator[Call]:
+        while not self._closed and self._waiting and len(self._running) < self.slots:
             first, _ = self._waiting.popitem(last=False)
             self._running.add(first)
             yield first

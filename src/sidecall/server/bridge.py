@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
-from sidecall.server.service import accept
-from sidecall.supervise.process import spawn
+from sidecall.supervise.keeper import Job
+from sidecall.supervise.process import KeeperLost
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from sidecall.supervise.process import Process
-    from sidecall.transport.listener import Listener
+    from sidecall.server.door import Door
+    from sidecall.supervise.process import Keepers, Process
 
 _GRACE = 10.0
 """Seconds that an app has between TERM and KILL when the server ends."""
@@ -29,49 +30,81 @@ class Bridge:
     Args:
         argv: the app and its arguments.
         max_children: how many run at once; further callers wait in the socket's backlog, in order.
+        path: the service's socket.
         log: gets a line for the start and the end of each app.
     """
 
-    def __init__(self, argv: Sequence[str], max_children: int, log: Callable[[str], None]) -> None:
+    drain = 5.0
+    _door: Door
+    _keepers: Keepers
+
+    def __init__(self, argv: Sequence[str], max_children: int, path: str, log: Callable[[str], None]) -> None:
         self._argv = [os.fsencode(word) for word in argv]
-        self._free = asyncio.Semaphore(max_children)
+        self._max_children = max_children
+        self._path = path
         self._log = log
-        self._apps: set[Process] = set()
+        self._ending = False
+        self._apps: dict[asyncio.Task[None], Process | None] = {}
 
-    def end(self, tasks: asyncio.TaskGroup) -> None:
+    def open(self, door: Door, keepers: Keepers) -> None:
+        """Begin to serve."""
+        self._door, self._keepers = door, keepers
+
+    def receive(self, sock: socket.socket) -> None:
+        """Start an app for a connection; while as many as allowed run, the others wait at the door."""
+        if self._ending:
+            sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(sock))
+        self._apps[task] = None
+        task.add_done_callback(self._on_done)
+        if len(self._apps) >= self._max_children:
+            self._door.shut()
+
+    def reload(self) -> None:
+        """Say that there is nothing to reload."""
+        _say("a bridge has no configuration to read again")
+
+    def turn_away(self) -> None:
+        """Start nothing more."""
+        self._ending = True
+
+    def cancel(self, grace: float | None) -> None:
         """Stop every app."""
-        for app in self._apps:
-            tasks.create_task(app.stop(_GRACE))
+        for app in self._apps.values():
+            if app is not None:
+                app.stop(_GRACE if grace is None else grace)
 
-    async def accept(self, listener: Listener, tasks: asyncio.TaskGroup) -> None:
-        """Start an app for each connection, as many at once as allowed, until cancelled."""
-        while True:
-            await self._free.acquire()
-            try:
-                with await accept(listener) as sock:
-                    app = self._start(sock, listener.path)
-            except SidecallError as error:
-                self._free.release()
-                print(f"sidecall: {error.reason}", file=sys.stderr, flush=True)
-                continue
-            self._apps.add(app)
-            tasks.create_task(self._see_out(app))
+    async def idle(self) -> None:
+        """Wait until no app is left."""
+        while self._apps:
+            await asyncio.wait(self._apps)
 
-    def _start(self, sock: socket.socket, path: str) -> Process:
-        sock.setblocking(True)  # an app expects to wait in read(2)
-        environ = dict(os.environb) | ucspi_environment(sock, path)
-        fd = sock.fileno()
-        app = spawn(self._argv, environ, None, (fd, fd, sys.stderr.fileno()))
-        self._log(f"app {app.pid} starts")
-        return app
-
-    async def _see_out(self, app: Process) -> None:
+    async def _serve(self, sock: socket.socket) -> None:
         try:
-            ended = await app.finish(_GRACE)
-            self._log(f"app {app.pid} ended with wait status {ended.status}")
-        finally:
-            self._apps.discard(app)
-            self._free.release()
+            with sock:
+                sock.setblocking(True)  # an app expects to wait in read(2)
+                environ = dict(os.environb) | ucspi_environment(sock, self._path)
+                streams = sock.fileno(), sock.fileno(), sys.stderr.fileno()
+                app = await self._keepers.spawn(Job(self._argv, environ, None, _GRACE, leave=False), streams)
+        except SidecallError as error:
+            _say(error.reason)
+            return
+        self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
+        self._log("an app starts")
+        ended = await app.ended()
+        self._log(f"an app ended with wait status {ended.status}")
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        del self._apps[task]
+        if (error := task.exception()) is not None and not isinstance(error, KeeperLost):
+            traceback.print_exception(error)
+        if not self._ending:
+            self._door.open()
+
+
+def _say(text: str) -> None:
+    print(f"sidecall: {text}", file=sys.stderr, flush=True)
 
 
 def ucspi_environment(sock: socket.socket, path: str) -> dict[bytes, bytes]:

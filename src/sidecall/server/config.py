@@ -6,11 +6,13 @@ import difflib
 import math
 import os
 import re
+import signal
 import tomllib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
+from sidecall.protocol.messages import SIGNALS
 from sidecall.server.parameters import TYPES, Parameter
 from sidecall.server.template import Group, Word, parse_group
 
@@ -23,6 +25,8 @@ SCRATCH = "scratch"
 
 UNMAPPED_UID = 65534
 """What the kernel reports for every uid without a mapping: it never identifies anybody. Source: user_namespaces(7)."""
+
+_SIGNALS = {signal.Signals(number).name.removeprefix("SIG"): number for number in sorted(SIGNALS)}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,6 +52,9 @@ class Command:
         pass_environment: variables that a caller may set.
         pass_folder: whether a caller may choose the working folder.
         scratch: whether each call gets a folder of its own.
+        grace: seconds between TERM and KILL; None for the service's.
+        leaves_helpers: whether processes that outlive the command are left running.
+        signals: the numbers of the signals that a caller may send it.
     """
 
     name: str
@@ -60,6 +67,9 @@ class Command:
     pass_environment: frozenset[str] = frozenset()
     pass_folder: bool = False
     scratch: bool = False
+    grace: float | None = None
+    leaves_helpers: bool = False
+    signals: frozenset[int] = SIGNALS
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Service:
         slots: calls that run at once.
         queue: calls that may wait.
         grace: seconds between TERM and KILL.
+        drain: seconds that running calls have to end by themselves when the service is told to stop.
         callers: the uids that may call.
     """
 
@@ -80,7 +91,13 @@ class Service:
     slots: int = field(default_factory=default_slots)
     queue: int = 1000
     grace: float = 10.0
+    drain: float = 5.0
     callers: frozenset[int] = field(default_factory=lambda: frozenset({os.geteuid()}))
+
+    @property
+    def mode(self) -> int:
+        """The socket's permission bits: only its owner may connect, unless others may call."""
+        return 0o600 if self.callers <= {os.geteuid()} else 0o666
 
 
 def load(path: str) -> Service:
@@ -147,6 +164,27 @@ class _Table:
         if value is not None and (not _is_number(value) or not 0 < value < 1e9):
             self.fail(key, "a positive number of seconds", value)
         return value if value is None else float(value)
+
+    def duration(self, key: str, default: float) -> float:
+        """Return a number of seconds, which may be 0."""
+        value = self._take(key, default)
+        if not _is_number(value) or not 0 <= value < 1e9:
+            self.fail(key, "a number of seconds, 0 or more", value)
+        return float(value)
+
+    def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
+        """Return one of some words."""
+        value = self._take(key, default)
+        if not isinstance(value, str) or value not in choices:
+            self.fail(key, f"one of {', '.join(choices)}", value)
+        return value
+
+    def signals(self, key: str) -> frozenset[int]:
+        """Return an array of signals' names as their numbers; all that can be forwarded if the key is missing."""
+        names = self._take(key, list(_SIGNALS))
+        if not isinstance(names, list) or any(name not in _SIGNALS for name in names):
+            self.fail(key, f"an array of {', '.join(_SIGNALS)}", names)
+        return frozenset(_SIGNALS[name] for name in names)
 
     def number(self, key: str) -> float | None:
         """Return a number, None if the key is missing."""
@@ -250,6 +288,7 @@ def _service(root: _Table) -> Service:
         slots=head.integer("slots", service.slots, 1),
         queue=head.integer("queue", service.queue, 0),
         grace=head.seconds("grace", None) or service.grace,
+        drain=head.duration("drain", service.drain),
         callers=head.uids("callers", service.callers),
     )
     head.finish()
@@ -285,6 +324,9 @@ def _command(name: str, table: _Table) -> Command:
         pass_environment=table.variables("pass-env"),
         pass_folder=table.boolean("pass-cwd"),
         scratch=table.boolean("scratch") or SCRATCH in mentioned,
+        grace=table.seconds("grace", None),
+        leaves_helpers=table.choice("leftovers", "stop", ("stop", "leave")) == "leave",
+        signals=table.signals("signals"),
     )
     table.finish()
     return command

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from sidecall.outcome import SIGNALED, from_wait_status
 from sidecall.protocol import messages as m
-from sidecall.supervise.process import Ended, Process, spawn
+from sidecall.supervise.keeper import Job
+from sidecall.supervise.process import KeeperLost
 from sidecall.transport.relay import Relay
 
 if TYPE_CHECKING:
     from sidecall.server.policy import Plan
+    from sidecall.supervise.process import Ended, Keepers, Process
     from sidecall.transport.channel import Channel
 
 DRAIN_IDLE = 1.0
@@ -37,7 +39,7 @@ class End:
 
     def message(self, queued: float, run: float) -> m.Exit:
         """Return the EXIT message; `queued` and `run` are seconds."""
-        outcome, usage = from_wait_status(self.process.status), self.process.usage
+        outcome, used = from_wait_status(self.process.status), self.process.used
         by_signal = m.ENDED_SIGNALED if outcome.kind == SIGNALED else m.ENDED_EXITED
         return m.Exit(
             ended=m.ENDED_TIMED_OUT if self.timed_out else by_signal,
@@ -45,9 +47,9 @@ class End:
             core_dumped=int(outcome.core_dumped),
             queued_us=int(queued * 1e6),
             run_us=int(run * 1e6),
-            user_us=int(usage.ru_utime * 1e6),
-            system_us=int(usage.ru_stime * 1e6),
-            max_rss=usage.ru_maxrss * 1024,  # Linux reports KiB: getrusage(2)
+            user_us=int(used.user * 1e6),
+            system_us=int(used.system * 1e6),
+            max_rss=used.max_rss * 1024,
         )
 
     def words(self) -> str:
@@ -68,34 +70,44 @@ class Execution:
     Args:
         channel: the caller's; it holds the passed descriptors.
         call: what was asked for.
-        cancelled: set when the caller is gone or the call is to end early.
-        grace: seconds between TERM and KILL.
     """
 
-    def __init__(self, channel: Channel, call: m.Call, cancelled: asyncio.Event, grace: float) -> None:
+    def __init__(self, channel: Channel, call: m.Call) -> None:
         self._channel = channel
         self._call = call
-        self._cancelled = cancelled
-        self._grace = grace
+        self._grace = 0.0
+        self._cancelled = False
+        self._timed_out = False
         self._interrupted = -math.inf
+        self._early_signals: list[int] = []
         self._progress = asyncio.Event()
         self._relay = Relay(asyncio.get_running_loop(), channel, self._progress.set)
         self._process: Process | None = None
 
-    def start(self, plan: Plan) -> None:
+    async def start(self, plan: Plan, keepers: Keepers) -> None:
         """Execute the command with its streams.
 
         Raises:
             NoSuchCommand: there is no such program.
             CannotExecute: it, or its working folder, cannot be used.
+            KeeperLost: whether it was started is unknown.
         """
+        self._grace = plan.grace
         with contextlib.ExitStack() as child_ends:
             ends = []
             for stream, mode in enumerate(self._call.streams):
                 ends.append(self._child_end(stream, mode))
                 child_ends.callback(os.close, ends[-1])
             self._channel.refuse_descriptors()
-            self._process = spawn(plan.argv, plan.environ, plan.folder, (ends[0], ends[1], ends[2]))
+            job = Job(plan.argv, plan.environ, plan.folder, plan.grace, plan.leaves_helpers)
+            self._process = await keepers.spawn(job, (ends[0], ends[1], ends[2]))
+        for number in self._early_signals:
+            self.signal(number)
+        if self._cancelled:
+            self._process.stop(self._grace)
+        if plan.timeout is not None:
+            deadline = asyncio.get_running_loop().call_later(plan.timeout, self._on_deadline)
+            self._process.on_end(deadline.cancel)
 
     def receive(self, message: m.Message) -> None:
         """Act on a message about a stream."""
@@ -103,38 +115,42 @@ class Execution:
             self._relay.receive(message)
 
     def signal(self, number: int) -> None:
-        """Deliver a signal of the caller to the command's process group; a second INT within the grace kills it."""
+        """Deliver a signal of the caller to the command's process group; a second INT within the grace kills."""
         if self._process is None:
+            self._early_signals.append(number)
             return
         if number == signal.SIGINT:
             now = time.monotonic()
             if now - self._interrupted < self._grace:
-                self._process.signal(signal.SIGKILL)
+                self._process.stop(0)
             self._interrupted = now
         self._process.signal(_DELIVERED_AS.get(number, number))
 
-    async def ended(self, timeout: float | None) -> End:
-        """Let the streams flow and wait for the command's end, its deadline (seconds) or its cancellation.
+    def cancel(self, grace: float | None = None) -> None:
+        """Stop the command and all that it started: TERM, `grace` seconds (None: its own), KILL. Does not wait."""
+        self._cancelled = True
+        self._progress.set()
+        if self._process is not None:
+            self._process.stop(self._grace if grace is None else grace)
 
-        Nothing of its process group is left when this returns.
+    async def ended(self) -> End:
+        """Let the streams flow and wait for the command's end; nothing that it started is left then.
+
+        Raises:
+            KeeperLost: how it ended is unknown.
         """
         assert self._process is not None  # noqa: S101 `start` comes first
         self._relay.start()
-        tasks = [asyncio.ensure_future(wait()) for wait in (self._process.exited, self._cancelled.wait)]
-        done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        if tasks[0] in done:
-            return End(await self._process.finish(self._grace), timed_out=False)
-        return End(await self._process.stop(self._grace), timed_out=not done)
+        process = await self._process.ended()
+        return End(process, timed_out=self._timed_out and process.stopped)
 
     async def drained(self) -> None:
         """Wait until the caller has been sent all output, or is gone.
 
-        A helper that left the process group may keep a pipe open: after `DRAIN_IDLE` seconds in which the caller had
-        room and nothing came, it is not waited for.
+        A helper that was left on purpose may keep a pipe open: after `DRAIN_IDLE` seconds in which the caller had room
+        and nothing came, it is not waited for.
         """
-        while self._relay.reading and not self._cancelled.is_set():
+        while self._relay.reading and not self._cancelled:
             self._progress.clear()
             try:
                 async with asyncio.timeout(DRAIN_IDLE):
@@ -145,8 +161,15 @@ class Execution:
     async def close(self) -> None:
         """Close every descriptor of the call; if something went wrong before its end, stop the command too."""
         if self._process is not None and not self._process.gone:
-            await self._process.stop(self._grace)
+            self._process.stop(self._grace)
+            with contextlib.suppress(KeeperLost):
+                await self._process.ended()
         self._relay.close()
+
+    def _on_deadline(self) -> None:
+        if self._process is not None and not self._cancelled:
+            self._timed_out = True
+            self._process.stop(self._grace)
 
     def _child_end(self, stream: int, mode: int) -> int:
         """Return the descriptor that the command gets for a stream."""

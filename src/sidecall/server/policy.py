@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, NoSuchCommand, UsageError
+from sidecall.protocol.messages import SIGNALS
 from sidecall.server.config import SCRATCH, UNMAPPED_UID, Command, Service
 from sidecall.server.parameters import parse
 from sidecall.server.template import fill
@@ -30,12 +31,18 @@ class Plan:
         environ: its whole environment.
         folder: its working folder; None for the server's own.
         timeout: seconds that it may run; None for no limit.
+        grace: seconds between TERM and KILL.
+        leaves_helpers: whether processes that outlive the command are left running.
+        signals: the numbers of the signals that the caller may send.
     """
 
     argv: list[bytes]
     environ: dict[bytes, bytes]
     folder: bytes | None
     timeout: float | None
+    grace: float
+    leaves_helpers: bool = False
+    signals: frozenset[int] = SIGNALS
 
 
 def authorise(service: Service, peer: Peer) -> None:
@@ -73,8 +80,8 @@ def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: 
     if b"\0" in call.directory + call.base:
         raise UsageError("a folder's name cannot have a NUL byte")
     if service.commands is None:
-        return _plan_any(call, environ)
-    return _plan_declared(declared_command(service, command_name(call.command)), call, environ, scratch)
+        return _plan_any(service, call, environ)
+    return _plan_declared(service, call, environ, scratch)
 
 
 def wants_help(service: Service, call: Call) -> bool:
@@ -101,14 +108,16 @@ def command_name(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
 
 
-def _plan_any(call: Call, environ: Mapping[bytes, bytes]) -> Plan:
+def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes]) -> Plan:
     words = [call.command, *call.arguments]
     if not call.command or any(b"\0" in word for word in words):
         raise UsageError("a command's words cannot be empty or have a NUL byte")
-    return Plan(words, {**environ, **_variables(call)}, call.directory or None, _timeout(call, None))
+    folder = call.directory or None
+    return Plan(words, {**environ, **_variables(call)}, folder, _timeout(call, None), service.grace)
 
 
-def _plan_declared(command: Command, call: Call, environ: Mapping[bytes, bytes], scratch: str) -> Plan:
+def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: str) -> Plan:
+    command = declared_command(service, command_name(call.command))
     variables = _variables(call)
     for name in variables:
         if os.fsdecode(name) not in command.pass_environment:
@@ -128,7 +137,13 @@ def _plan_declared(command: Command, call: Call, environ: Mapping[bytes, bytes],
         declared[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
     folder = call.directory or (fill([command.folder], values)[0] if command.folder else None)
     return Plan(
-        fill(command.argv, values), {**environ, **declared, **variables}, folder, _timeout(call, command.timeout)
+        argv=fill(command.argv, values),
+        environ={**environ, **declared, **variables},
+        folder=folder,
+        timeout=_timeout(call, command.timeout),
+        grace=service.grace if command.grace is None else command.grace,
+        leaves_helpers=command.leaves_helpers,
+        signals=command.signals,
     )
 
 

@@ -24,6 +24,7 @@ from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
+from sidecall.supervise.process import KeeperLost
 from sidecall.transport.channel import Channel
 from sidecall.transport.credentials import peer_of
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT = 10.0
 """Seconds from connecting to asking for something; a caller says it all in its first write."""
 
-CLOSE_TIMEOUT = 30.0
+CLOSE_TIMEOUT = 10.0
 """Seconds that a caller has to take the last message."""
 
 
@@ -56,6 +57,7 @@ class Session:
         self._execution: Execution | None = None
         self._ended_by = 0
         self._starts_stopped = False
+        self._signals = m.SIGNALS
 
     async def run(self) -> None:
         """Serve the connection to its end; whatever happens, nothing of it is left."""
@@ -68,18 +70,35 @@ class Session:
             self._refuse(error)
         except TimeoutError:
             self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
+        except KeeperLost:
+            self._service.log(f"call {self._call_id} is lost: the process that kept it was killed")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
         finally:
-            self._channel.finish()
-            if not self._channel.closed:
-                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._channel.close)
+            await self._close()
 
-    def cancel(self) -> None:
-        """End the call as if its caller had gone."""
+    async def _close(self) -> None:
+        """Close the connection once the caller has taken the last message, or does not."""
+        closed = asyncio.Event()
+        self._channel.finish(closed.set)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await closed.wait()
+        except TimeoutError:
+            self._channel.close()
+
+    def cancel(self, grace: float | None = None) -> None:
+        """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
         self._cancelled.set()
+        if self._execution is not None:
+            self._execution.cancel(grace)
         if not self._request.done():
             self._request.set_result(None)
+
+    def turn_away(self) -> None:
+        """Refuse the call if it waits; one that runs goes on."""
+        if self._execution is None and self._request.done():
+            self._cancelled.set()
 
     def take_turn(self) -> None:
         """Start the call: it has a slot now."""
@@ -119,7 +138,10 @@ class Session:
         if number not in m.SIGNALS:
             raise ProtocolError(f"signal {number} cannot be forwarded")
         if self._execution is not None:
-            self._execution.signal(number)
+            if number in self._signals:
+                self._execution.signal(number)
+            else:
+                self._service.log(f"call {self._call_id} does not take signal {number}")
         elif number in m.ENDING_SIGNALS:
             self._ended_by = self._ended_by or number
             self.cancel()
@@ -180,17 +202,19 @@ class Session:
             raise ServiceBusy("the call was cancelled before it started", "the service may be shutting down")
 
     async def _execute(self, call: m.Call, arrived: float) -> None:
-        execution = self._execution = Execution(self._channel, call, self._cancelled, self._service.config.grace)
+        execution = self._execution = Execution(self._channel, call)
         try:
             with self._scratch(call) as scratch:
-                plan = policy.plan(self._service.config, call, os.environb, scratch)
+                environ = {**os.environb, b"SIDECALL_CALL": self._call_id.encode()}
+                plan = policy.plan(self._service.config, call, environ, scratch)
                 began = time.monotonic()
-                execution.start(plan)
+                self._signals = plan.signals
                 self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
+                await execution.start(plan, self._service.keepers)
                 self._send(m.Started(self._call_id))
                 if self._starts_stopped:
                     execution.signal(TSTP)
-                end = await execution.ended(plan.timeout)
+                end = await execution.ended()
                 times = began - arrived, time.monotonic() - began
             self._service.leave(self)
             await execution.drained()

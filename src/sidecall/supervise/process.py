@@ -1,181 +1,228 @@
-"""One supervised command: started in a session of its own, always reaped, stopped as a whole process group.
+"""The server's side of running commands: keepers on its event loop, and a handle for each command under way.
 
-Runs on asyncio with a pidfd: no thread, no SIGCHLD handler, no signal to a pid that may be somebody else's by now.
+A signal, a stop or an end is a message to or from the command's keeper; nothing here touches a pid.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
+import marshal
 import os
 import signal
-import subprocess
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecall.errors import CannotExecute
+from sidecall.errors import CannotExecute, ServiceUnavailable
+from sidecall.supervise import keeper
 from sidecall.supervise.executable import explain_exec
+from sidecall.supervise.keeper import Job, Used
 
 if TYPE_CHECKING:
-    import resource
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
 
-LINGER = 0.5
-"""Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
+    from sidecall.errors import SidecallError
+    from sidecall.supervise.nursery import Nursery
 
-_POLL = 0.01
-"""Seconds between looks at a process group whose leader is gone; the kernel has no event for a group's end."""
+_MOST_IDLE = 16
+"""Keepers that wait for their next command; making one takes about a millisecond."""
+
+_LONGEST_MESSAGE = 4096
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its wait status (wait(2)) and what it used (getrusage(2))."""
+    """How a command ended.
+
+    Attributes:
+        status: its wait status (wait(2)).
+        used: what it and all that descended from it used.
+        stopped: whether it was still running when it was first stopped.
+    """
 
     status: int
-    usage: resource.struct_rusage
+    used: Used
+    stopped: bool
+
+
+class KeeperLost(Exception):
+    """A keeper was killed: how its command ended is unknown. The nursery kills what it kept."""
+
+
+class Keepers:
+    """Starts commands, each under a keeper that has no other.
+
+    Args:
+        nursery: where keepers come from.
+    """
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._idle: list[socket.socket] = []
+
+    async def spawn(self, job: Job, streams: tuple[int, int, int]) -> Process:
+        """Start a command.
+
+        Args:
+            job: what to run.
+            streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
+
+        Raises:
+            NoSuchCommand: there is no such program.
+            CannotExecute: there is one, but executing it failed.
+            ServiceUnavailable: there is no room for another process or descriptor.
+            KeeperLost: whether it was started is unknown.
+        """
+        line = self._send(job, streams)
+        process = Process(line)
+        try:
+            failure = await process.started()
+        except BaseException:
+            process.abandon()
+            raise
+        if failure is not None:
+            self._take_back(process)
+            raise _explain(failure, job)
+        process.hand_back_to(self._take_back)
+        return process
+
+    def close(self) -> None:
+        """Let the idle keepers go."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _send(self, job: Job, streams: tuple[int, int, int]) -> socket.socket:
+        """Give a job to an idle keeper, or to a new one; an idle one may have been killed."""
+        while self._idle:
+            line = self._idle.pop()
+            try:
+                keeper.send_job(line, job, streams)
+            except BrokenPipeError:
+                line.close()
+            else:
+                return line
+        try:
+            line = self._nursery.keeper()
+            line.setblocking(False)
+            keeper.send_job(line, job, streams)
+        except OSError as error:
+            raise ServiceUnavailable(f"the service cannot start a process: {error.strerror}") from error
+        return line
+
+    def _take_back(self, process: Process) -> None:
+        line = process.release()
+        if len(self._idle) < _MOST_IDLE:
+            self._idle.append(line)
+        else:
+            line.close()
 
 
 class Process:
-    """A running command. Make one with `spawn`, and always await `finish` or `stop`: they reap it."""
+    """A running command. `ended` tells its end; nothing that it started is left then."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        self.pid = child.pid
-        self._child = child
-        self._pidfd = os.pidfd_open(child.pid)
-        self._exited = asyncio.Event()
-        self._ended: Ended | None = None
-        self._group_gone = False
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+    def __init__(self, line: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._line = line
+        self._started: asyncio.Future[OSError | None] = loop.create_future()
+        self._gone: asyncio.Future[Ended] = loop.create_future()
+        self._gone.add_done_callback(lambda future: future.exception())  # nobody may be left to ask
+        self._hand_back: Callable[[Process], None] = Process.abandon
+        loop.add_reader(line.fileno(), self._readable)
 
     @property
     def gone(self) -> bool:
-        """Tell whether the command has been reaped and its process group has no members left."""
-        return self._group_gone
+        """Tell whether nothing of the command is left, or its keeper was lost."""
+        return self._gone.done()
 
-    async def exited(self) -> None:
-        """Wait until the command itself has ended; it is not reaped yet, and helpers may still run."""
-        await self._exited.wait()
+    async def started(self) -> OSError | None:
+        """Wait until the command has been executed; return what went wrong, if something did.
+
+        Raises:
+            KeeperLost: nobody knows.
+        """
+        return await self._started
+
+    async def ended(self) -> Ended:
+        """Wait until the command and everything that it started are gone.
+
+        Raises:
+            KeeperLost: nobody knows.
+        """
+        return await asyncio.shield(self._gone)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back when nothing of the command is left, or its keeper was lost."""
+        self._gone.add_done_callback(lambda _: callback())
+
+    def hand_back_to(self, owner: Callable[[Process], None]) -> None:
+        """Say who gets the line when the command is gone; until then it is closed."""
+        self._hand_back = owner
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole process group; nothing happens if it is gone."""
-        if not self._group_gone:
-            # EPERM: what is left of the group has become somebody else
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+        """Send a signal to the command's process group; nothing happens once the command has ended."""
+        self._say(keeper.SIGNAL, number)
 
-    async def finish(self, grace: float) -> Ended:
-        """Wait for the command's end, see to it that its process group is gone, and return how the command ended.
+    def stop(self, grace: float) -> None:
+        """Have everything that the command started stopped: TERM, up to `grace` seconds, KILL. Does not wait."""
+        if not self._say(keeper.STOP, float(grace)):
+            self._line.shutdown(socket.SHUT_WR)  # the keeper takes it as our end, and stops what it keeps
 
-        Helpers that it left behind get `LINGER` seconds, TERM, `grace` seconds, KILL.
-        """
-        await self.exited()
+    def release(self) -> socket.socket:
+        """Give up the line to the keeper and return it."""
+        asyncio.get_running_loop().remove_reader(self._line.fileno())
+        return self._line
+
+    def abandon(self) -> None:
+        """Hang up: the keeper stops everything and ends."""
+        self.release().close()
+
+    def _say(self, word: str, value: float) -> bool:
+        """Send a word to the keeper, unless all is over; return False if the line is full."""
+        if self.gone:
+            return True
         try:
-            async with asyncio.timeout(LINGER):
-                return await self._gone()
-        except TimeoutError:
-            return await self.stop(grace)
-
-    async def stop(self, grace: float) -> Ended:
-        """End the whole process group: TERM, up to `grace` seconds, KILL. Return how the command ended."""
-        self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # a stopped process cannot act on TERM
-        try:
-            async with asyncio.timeout(grace):
-                return await self._gone()
-        except TimeoutError:
-            self.signal(signal.SIGKILL)
-            return await self._gone()
-
-    async def _gone(self) -> Ended:
-        await self._exited.wait()
-        ended = self._reap()
-        while self._group_exists():
-            await asyncio.sleep(_POLL)
-        return ended
-
-    def _on_exit(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        self._exited.set()
-
-    def _reap(self) -> Ended:
-        if self._ended is None:
-            _, status, usage = os.wait4(self.pid, 0)
-            os.close(self._pidfd)
-            self._child.returncode = os.waitstatus_to_exitcode(status)
-            self._ended = Ended(status, usage)
-        return self._ended
-
-    def _group_exists(self) -> bool:
-        """Tell whether the group has members left. Its number cannot be reused before it is empty."""
-        if self._group_gone:
+            keeper.send(self._line, word, value)
+        except BlockingIOError:
             return False
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-self.pid, os.WNOHANG)[0]:
-                pass  # an orphan of the group that became our child, because we are its init
+        return True
+
+    def _readable(self) -> None:
+        data = self._receive()
+        if not data:
+            self._lost()
+            return
+        word, *values = marshal.loads(data)  # noqa: S302 the keeper is our own process
+        if word == keeper.STARTED:
+            self._started.set_result(None)
+        elif word == keeper.FAILED:
+            number, name = values
+            self._started.set_result(OSError(number, os.strerror(number), name))
+        elif word == keeper.GONE:
+            status, used, stopped, left = values
+            self._gone.set_result(Ended(status, Used(*used), stopped))
+            (Process.abandon if left else self._hand_back)(self)
+
+    def _receive(self) -> bytes:
         try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            self._group_gone = True
-        except PermissionError:
-            pass
-        else:
-            # Twice: a member that forks and ends while /proc is being read may be missed together with its child.
-            self._group_gone = not (_has_living_members(self.pid) or _has_living_members(self.pid))
-        return not self._group_gone
+            return self._line.recv(_LONGEST_MESSAGE)
+        except OSError:
+            return b""
+
+    def _lost(self) -> None:
+        self.abandon()
+        for future in (self._started, self._gone):
+            if not future.done():
+                future.set_exception(KeeperLost())
 
 
-def _has_living_members(group: int) -> bool:
-    """Tell whether a process group has a member that is no zombie.
-
-    killpg(2) counts zombies too, and the pid 1 of a container may never reap those that it inherits. Source: proc(5).
-    """
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-                state, _parent, its_group = file.read().rpartition(b")")[2].split()[:3]
-                if int(its_group) == group and state not in {b"Z", b"X"}:
-                    return True
-    return False
-
-
-def spawn(
-    argv: Sequence[bytes],
-    environ: Mapping[bytes, bytes],
-    folder: bytes | None,
-    streams: tuple[int, int, int],
-) -> Process:
-    """Start a command as the leader of a new session.
-
-    Args:
-        argv: its words; the first one is looked up in the PATH of `environ`.
-        environ: its whole environment.
-        folder: its working folder, None for this process' own.
-        streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
-
-    Raises:
-        NoSuchCommand: there is no such program.
-        CannotExecute: there is one, but executing it failed.
-    """
-    try:
-        child = subprocess.Popen(
-            argv,
-            stdin=streams[0],
-            stdout=streams[1],
-            stderr=streams[2],
-            env=environ,
-            cwd=folder,
-            start_new_session=True,
-        )
-    except OSError as error:
-        where = None if folder is None else os.fsdecode(folder)
-        path = {"PATH": os.fsdecode(environ.get(b"PATH", os.defpath.encode()))}
-        raise explain_exec(error, os.fsdecode(argv[0]), where, path) from error
-    try:
-        return Process(child)
-    except OSError as error:  # no descriptor is left for the pidfd
-        child.kill()
-        child.wait()
-        raise CannotExecute(f"cannot watch {os.fsdecode(argv[0])!r}: {error.strerror}") from error
+def _explain(error: OSError, job: Job) -> SidecallError:
+    """Return what a failed start means to the person who called."""
+    if error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
+        return CannotExecute(f"cannot start {os.fsdecode(job.argv[0])!r}: {error.strerror}", "try again later")
+    folder = None if job.folder is None else os.fsdecode(job.folder)
+    path = {"PATH": os.fsdecode(job.environ.get(b"PATH", os.defpath.encode()))}
+    return explain_exec(error, os.fsdecode(job.argv[0]), folder, path)
 
 
 def reset_inherited_signals() -> None:

@@ -48,7 +48,7 @@ class Channel:
         self._pending = bytearray()
         self._accepts_descriptors = True
         self._broken = False
-        self._finishing = False
+        self._on_closed: Callable[[], None] | None = None
         loop.add_reader(sock.fileno(), self._readable)
 
     @property
@@ -77,9 +77,9 @@ class Channel:
         self._accepts_descriptors = False
         self.received.close()
 
-    def finish(self) -> None:
-        """Close the socket once all that was sent is in the kernel's hands."""
-        self._finishing = True
+    def finish(self, on_closed: Callable[[], None]) -> None:
+        """Close the socket once all that was sent is in the kernel's hands, and call back."""
+        self._on_closed = on_closed
         if not self._pending:
             self.close()
 
@@ -89,6 +89,8 @@ class Channel:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
+            if self._on_closed is not None:
+                self._on_closed()
         self.received.close()
         self._pending.clear()
 
@@ -107,7 +109,7 @@ class Channel:
         del self._pending[: len(self._pending) if self._broken else sent]
         if not self._pending:
             self._loop.remove_writer(self._sock.fileno())
-            if self._finishing:
+            if self._on_closed is not None:
                 self.close()
 
     def _readable(self) -> None:

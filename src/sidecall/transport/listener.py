@@ -56,12 +56,17 @@ class Listener:
     ) -> None:
         self.close()
 
+    def vanish(self) -> None:
+        """Remove the socket, if it is still ours: those that are connecting already are, but nobody else finds it."""
+        if self._inode is not None and _inode(self.path) == self._inode:
+            _unlink_if_there(self.path)
+        self._inode = None
+
     def close(self) -> None:
         """Stop listening, and remove the socket and its lock if they are still ours."""
         if self.sock.fileno() < 0:
             return
-        if _inode(self.path) == self._inode:
-            os.unlink(self.path)
+        self.vanish()
         self.sock.close()
         _release_lock(self.path, self._lock)
 

@@ -1,0 +1,167 @@
+"""A server's life: ready, serving, draining, cancelling, gone. What it serves is a `Server` of either mode.
+
+INT and TERM begin the end: TERM lets what runs end by itself for a while, INT does not; the next one cancels, and one
+more kills. HUP reads the configuration again. As pid 1 of a container it reaps every orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from sidecall.server.door import Door
+from sidecall.server.notify import notify
+from sidecall.supervise.nursery import Nursery
+from sidecall.supervise.process import Keepers, reset_inherited_signals
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from sidecall.transport.listener import Listener
+
+    class Server(Protocol):
+        """What `run` needs of a service of either mode."""
+
+        @property
+        def drain(self) -> float:
+            """Seconds that what runs has to end by itself after TERM."""
+            ...
+
+        def open(self, door: Door, keepers: Keepers, /) -> None:
+            """Begin to serve: connections come through the door, commands are started by keepers."""
+            ...
+
+        def receive(self, sock: socket.socket, /) -> None:
+            """Serve one connection."""
+            ...
+
+        def reload(self) -> None:
+            """Read the configuration again; keep the old one if the new one is wrong."""
+            ...
+
+        def turn_away(self) -> None:
+            """Start nothing more, and say so to those that wait."""
+            ...
+
+        def cancel(self, grace: float | None, /) -> None:
+            """Stop all that runs, within `grace` seconds; None for what was configured."""
+            ...
+
+        async def idle(self) -> None:
+            """Wait until nothing is served any more."""
+            ...
+
+
+_EXIT_NO_NURSERY = 70
+
+
+def run(open_listener: Callable[[], Listener], announcement: str, server: Server) -> int:
+    """Listen and serve until INT or TERM.
+
+    Args:
+        open_listener: makes the listener.
+        announcement: what the ready line on stderr says after the socket's path.
+        server: what to do with the connections.
+
+    Returns:
+        The code to exit with, or minus the signal to die of.
+
+    Raises:
+        ServiceBusy: somebody serves it already.
+        ConfigError: the socket cannot be made.
+    """
+    reset_inherited_signals()
+    nursery = Nursery.start()
+    keepers = Keepers(nursery)
+    try:
+        _raise_descriptor_limit()
+        with open_listener() as listener:
+            return asyncio.run(_Life(listener, announcement, server, nursery, keepers).live())
+    finally:
+        keepers.close()
+        nursery.close()
+
+
+class _Life:
+    def __init__(
+        self, listener: Listener, announcement: str, server: Server, nursery: Nursery, keepers: Keepers
+    ) -> None:
+        self._listener = listener
+        self._announcement = announcement
+        self._server = server
+        self._nursery = nursery
+        self._keepers = keepers
+        self._code = 0
+        self._signals: asyncio.Queue[int] = asyncio.Queue()
+
+    async def live(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        door = Door(loop, self._listener.sock, self._server.receive)
+        self._server.open(door, self._keepers)
+        door.open()
+        print(f"sidecall: serving {self._listener.path} ({self._announcement})", file=sys.stderr, flush=True)
+        notify("READY=1")
+        ending = await self._next_ending()
+        notify("STOPPING=1")
+        self._listener.vanish()
+        self._server.turn_away()
+        door.close()
+        self._listener.close()
+        if ending == signal.SIGTERM:
+            await self._idle_or_signal(self._server.drain)
+        self._server.cancel(None)
+        if not await self._idle_or_signal(None):
+            self._server.cancel(0.0)
+            await self._server.idle()
+        return -ending if ending == signal.SIGINT else self._code
+
+    async def _next_ending(self) -> int:
+        """Serve until INT or TERM, and return which."""
+        while True:
+            number = await self._signals.get()
+            if number != signal.SIGHUP:
+                return number
+            notify("RELOADING=1")
+            self._server.reload()
+            notify("READY=1")
+
+    async def _idle_or_signal(self, seconds: float | None) -> bool:
+        """Wait until nothing is served, for a signal or for some time; tell whether nothing is served."""
+        idle = asyncio.create_task(self._server.idle())
+        ending = asyncio.create_task(self._next_ending())
+        await asyncio.wait((idle, ending), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        is_idle = idle.done()
+        for task in (idle, ending):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        return is_idle
+
+    def _reap(self) -> None:
+        """Reap the children that have ended: orphans, if this is the pid 1 of a container; else only the nursery."""
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                if pid == self._nursery.pid:
+                    print("sidecall: the process that starts commands was killed; ending", file=sys.stderr, flush=True)
+                    self._code = _EXIT_NO_NURSERY
+                    self._signals.put_nowait(signal.SIGTERM)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each waiting call holds up to four descriptors; the soft limit's usual 1024 is only for select(2).
+
+    Keepers, and so commands, have been forked off before and keep the old limit.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

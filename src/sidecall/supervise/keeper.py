@@ -1,0 +1,245 @@
+"""The keeper: a process of its own that runs one command at a time and knows all that descends from it.
+
+It is a subreaper, so whatever a command starts stays below it, in whatever session or group, orphaned or not; and since
+there is one command at a time, all of it belongs to that command. A keeper blocks, polls and reaps; it decides nothing
+but the order TERM, grace period, KILL. When the server's end of its line closes it stops what it keeps, and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import marshal
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecall.supervise import descent
+
+if TYPE_CHECKING:
+    import resource
+
+LINGER = 0.5
+"""Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
+
+RUN, SIGNAL, STOP = "run", "signal", "stop"
+"""What a server says: run a job (with descriptors: the job, stdin, stdout, stderr); signal the group; stop all."""
+
+STARTED, FAILED, GONE = "started", "failed", "gone"
+"""What a keeper says: the command runs; could not be executed; has ended, and nothing of it is left."""
+
+_STRIKE_AGAIN = 0.02
+"""Seconds between two rounds of KILL, if no child's end comes before."""
+
+_POLITELY = (signal.SIGTERM, signal.SIGCONT)
+"""What asks a process to end; one that is stopped cannot act on TERM alone."""
+
+_LONGEST_MESSAGE = 4096
+
+
+class Job(NamedTuple):
+    """What to run.
+
+    Attributes:
+        argv: the command's words.
+        environ: its whole environment.
+        folder: its working folder, None for the keeper's own.
+        grace: seconds between TERM and KILL.
+        leave: leave helpers running when the command has ended by itself.
+    """
+
+    argv: list[bytes]
+    environ: dict[bytes, bytes]
+    folder: bytes | None
+    grace: float
+    leave: bool
+
+
+class Used(NamedTuple):
+    """What all reaped processes of a job used: seconds, seconds, KiB. Source: getrusage(2)."""
+
+    user: float = 0.0
+    system: float = 0.0
+    max_rss: int = 0
+
+    def plus(self, usage: resource.struct_rusage) -> Used:
+        """Return the sum with one more process."""
+        return Used(self.user + usage.ru_utime, self.system + usage.ru_stime, max(self.max_rss, usage.ru_maxrss))
+
+
+def send(line: socket.socket, *message: str | bytes | float | tuple[float, ...] | None) -> None:
+    """Say one message; a peer that is gone is found out when reading."""
+    try:
+        line.send(marshal.dumps(message))
+    except BrokenPipeError:
+        pass
+
+
+def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> None:
+    """Say RUN. The job travels as a file in memory: a message could not hold two mebibytes.
+
+    Raises:
+        OSError: there is no room for another descriptor, or the peer is gone.
+    """
+    file = os.memfd_create("job")
+    try:
+        with open(file, "wb", closefd=False) as stream:
+            marshal.dump(tuple(job), stream)
+        socket.send_fds(line, [marshal.dumps((RUN,))], [file, *streams])
+    finally:
+        os.close(file)
+
+
+class Keeper:
+    """Runs the jobs that come over a line, one after the other.
+
+    Args:
+        line: a blocking SOCK_SEQPACKET socket to the server.
+        woken: a descriptor that is readable after a SIGCHLD.
+    """
+
+    def __init__(self, line: socket.socket, woken: int) -> None:
+        self._line = line
+        self._woken = woken
+        self._poll = select.poll()
+        self._poll.register(line, select.POLLIN)
+        self._poll.register(woken, select.POLLIN)
+        self._hung_up = False
+
+    def run(self) -> None:
+        """Keep until the server hangs up, or helpers that are to be left need this process no longer."""
+        while not self._hung_up:
+            job, streams = self._next_job()
+            if job is None:
+                return
+            child = self._spawn(job, streams)
+            if child is not None and not self._see_out(_Kept(job, child)):
+                return
+
+    def _next_job(self) -> tuple[Job | None, list[int]]:
+        """Wait for a job; a signal that crossed the end of the last one on its way is nobody's."""
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_MESSAGE, 4)
+            if not data:
+                return None, []
+            if marshal.loads(data)[0] == RUN:  # noqa: S302 the server's own words
+                with open(descriptors[0], "rb") as file:
+                    file.seek(0)
+                    return Job(*marshal.load(file)), descriptors[1:]  # noqa: S302
+
+    def _spawn(self, job: Job, streams: list[int]) -> int | None:
+        """Execute the command as the leader of a session of its own; return its pid, None if that failed."""
+        try:
+            child = subprocess.Popen(
+                job.argv,
+                stdin=streams[0],
+                stdout=streams[1],
+                stderr=streams[2],
+                env=job.environ,
+                cwd=job.folder,
+                start_new_session=True,
+            )
+        except OSError as error:
+            name = None if error.filename is None else os.fsencode(error.filename)
+            send(self._line, FAILED, error.errno or errno.EIO, name)
+            return None
+        finally:
+            for stream in streams:
+                os.close(stream)
+        child.returncode = 0  # it is reaped here, not by its object
+        send(self._line, STARTED)
+        return child.pid
+
+    def _see_out(self, kept: _Kept) -> bool:
+        """Watch a command to its end and stop all that is left of it; return False if helpers were left on purpose."""
+        while kept.lives() and kept.status is None:
+            self._wait(kept)
+        leaving = kept.job.leave and not kept.stopping
+        while not leaving and kept.lives():
+            self._wait(kept)
+        left = kept.lives()
+        send(self._line, GONE, kept.status, tuple(kept.used), kept.stopped, left)
+        return not left
+
+    def _wait(self, kept: _Kept) -> None:
+        """Wait for a child's end, a word of the server or the next thing to do, and see to it."""
+        ready = dict(self._poll.poll(kept.act()))
+        if self._woken in ready:
+            os.read(self._woken, 4096)
+        if self._line.fileno() in ready:
+            self._obey(kept)
+
+    def _obey(self, kept: _Kept) -> None:
+        data = self._line.recv(_LONGEST_MESSAGE)
+        if not data:
+            self._hung_up = True
+            self._poll.unregister(self._line)
+            kept.stop(kept.job.grace)
+            return
+        word, value = marshal.loads(data)  # noqa: S302 the server's own words
+        if word == SIGNAL:
+            kept.signal(value)
+        else:
+            kept.stop(value)
+
+
+class _Kept:
+    """One running command and the plan for its end."""
+
+    def __init__(self, job: Job, pid: int) -> None:
+        self.job = job
+        self.status: int | None = None
+        self.used = Used()
+        self.stopping = False
+        self.stopped = False
+        self._pid = pid
+        self._next_at: float | None = None
+
+    def lives(self) -> bool:
+        """Reap what has ended; tell whether anything is left."""
+        try:
+            for pid, status, usage in descent.reap():
+                self.used = self.used.plus(usage)
+                if pid == self._pid:
+                    self.status, self.stopped = status, self.stopping
+                    if not self.stopping:
+                        self._next_at = time.monotonic() + LINGER
+        except ChildProcessError:
+            return False
+        return True
+
+    def signal(self, number: int) -> None:
+        """Signal the command's process group, which is its own until it has been reaped."""
+        if self.status is None:
+            with contextlib.suppress(PermissionError):  # it has become somebody else
+                os.killpg(self._pid, number)
+
+    def stop(self, grace: float) -> None:
+        """Begin to stop everything, or hurry: TERM now, KILL after `grace` seconds; without grace KILL at once."""
+        now = time.monotonic()
+        if self.stopping:
+            assert self._next_at is not None  # noqa: S101 set with `stopping`
+            self._next_at = min(self._next_at, now + grace)
+            return
+        self.stopping = True
+        self._next_at = now + grace
+        if grace > 0:
+            for number in _POLITELY:
+                self.signal(number)
+            descent.signal_descendants(*_POLITELY, but_group=self._pid if self.status is None else 0)
+
+    def act(self) -> float | None:
+        """Do what is due; return the milliseconds until something is due again, None if nothing is planned."""
+        if self._next_at is None:
+            return None
+        if self._next_at <= time.monotonic():
+            if self.stopping:
+                descent.signal_children(signal.SIGKILL)
+                self._next_at = time.monotonic() + _STRIKE_AGAIN
+            else:
+                self.stop(self.job.grace)
+        return max(0.0, (self._next_at - time.monotonic()) * 1000)
