@@ -97,6 +97,29 @@ def sidecall(folder: Path) -> Run:
     return run
 
 
+def start(*words: str, **options: int) -> subprocess.Popen[bytes]:
+    """Start `sidecall exec` with pipes for its streams."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([SIDECALL, "exec", *words], **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    """Wait for a caller; return its status and output."""
+    out, err = caller.communicate(timeout=30)
+    return caller.returncode, out, err
+
+
+def first_line(caller: subprocess.Popen[bytes]) -> str:
+    """Return the first line that a caller's command prints."""
+    assert caller.stdout is not None
+    return caller.stdout.readline().decode().strip()
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, zombies included."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def children() -> set[str]:
     """Return the children of this process, zombies included."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import SIDECALL, both_modes
+from conftest import SIDECALL, both_modes, end, start
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
 
 DEADLY = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31, 34, 50, 64]
 """Every signal whose default is to end a process, and some real-time ones: signal(7)."""
-
-
-def start(*words: str, **options: int) -> subprocess.Popen[bytes]:
-    """Start `sidecall exec` with pipes for its streams."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([SIDECALL, "exec", *words], **pipes)  # type: ignore[call-overload,no-any-return]
-
-
-def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
-    """Wait for a caller; return its status and output."""
-    out, err = caller.communicate(timeout=30)
-    return caller.returncode, out, err
 
 
 def await_connection(pid: int) -> None:
@@ -364,6 +353,27 @@ def test_a_killed_caller_takes_its_command_along(tool: Server, mode: tuple[str, 
     end(caller)
     tool.await_log("signaled 9")
     assert not Path(f"/proc/{pid}").exists()
+
+
+@both_modes
+def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -> None:
+    """When the shell around a caller is killed the command goes, however deaf it is."""
+    words = [SIDECALL, "exec", *mode, "--die-with-parent", "tool", "sh", "-c", "trap '' TERM; echo $$; sleep 60; :"]
+    shell = subprocess.Popen(["bash", "-c", f"true; {shlex.join(words)}; true"], stdout=subprocess.PIPE)
+    assert shell.stdout is not None
+    pid = int(shell.stdout.readline())
+    shell.kill()
+    shell.communicate(timeout=20)
+    tool.await_log("signaled 9 after")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, folder: Path) -> None:
+    """A parent that ends before the caller could ask to die with it is noticed all the same."""
+    caller = f"exec {SIDECALL} exec --die-with-parent tool touch {folder}/called 2>{folder}/err"
+    subprocess.run(["setsid", "--wait", "sh", "-c", f"(sh -c {shlex.quote(caller)} &); sleep 1"], check=True)
+    assert (folder / "err").read_text().startswith("sidecall: the parent has ended before the call was made\n")
+    assert not (folder / "called").exists()
 
 
 @both_modes

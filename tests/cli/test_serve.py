@@ -8,15 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import PROGRAMS, SIDECALL
+from conftest import PROGRAMS, SIDECALL, end, first_line, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Run, Server
 
@@ -40,6 +40,15 @@ loud = {{ type = "flag", value = "--loud" }}
 tag = {{ repeated = true, optional = true, pattern = "[a-z ]+" }}
 size = {{ type = "choice", choices = ["S", "L"], default = "S" }}
 
+[commands.deaf]
+argv = ["sh", "-c", "trap 'exit 5' INT; trap '' TERM; echo $$; while :; do sleep 0.05; done"]
+signals = ["INT", "TERM"]
+grace = 0.1
+
+[commands.daemon]
+argv = ["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!; exit 4"]
+leftovers = "leave"
+
 [commands.slow]
 argv = ["sleep", "60"]
 timeout = 0.2
@@ -50,7 +59,7 @@ timeout = 0.2
 def kit(serve: Callable[..., Server], folder: Path) -> Server:
     """Return a service with declared commands."""
     (folder / "kit.toml").write_text(CONFIG)
-    return serve("--config", str(folder / "kit.toml"))
+    return serve("-v", "--config", str(folder / "kit.toml"))
 
 
 def test_parameters_become_words(kit: Server, sidecall: Run, folder: Path) -> None:
@@ -98,6 +107,36 @@ def test_a_caller_sets_only_what_it_may(kit: Server, sidecall: Run, option: tupl
     assert sidecall("exec", *option, "kit", "words", "--in", "x").returncode == 77
 
 
+def test_only_declared_signals_are_delivered(kit: Server) -> None:
+    """A signal that the command does not take is dropped, and the call goes on."""
+    caller = start("kit", "deaf")
+    first_line(caller)
+    caller.send_signal(signal.SIGUSR1)
+    kit.await_log("does not take signal 10")
+    caller.send_signal(signal.SIGINT)
+    assert end(caller)[0] == 5
+
+
+def test_a_command_has_a_grace_of_its_own(kit: Server) -> None:
+    """What ignores TERM is killed after the command's grace, not after the service's."""
+    caller = start("kit", "deaf")
+    pid = int(first_line(caller))
+    caller.kill()
+    end(caller)
+    kit.await_log("signaled 9 after")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_helpers_are_left_where_that_is_declared(kit: Server) -> None:
+    """A command that starts a daemon on purpose returns at once, and the daemon lives on."""
+    caller = start("kit", "daemon")
+    pid = int(first_line(caller))
+    assert end(caller)[0] == 4
+    os.kill(pid, 0)
+    kit.stop()
+    os.kill(pid, signal.SIGKILL)
+
+
 def test_describes_what_may_be_called(kit: Server, sidecall: Run) -> None:
     """`describe` and `--help` say the same, for people and for programs."""
     text = sidecall("exec", "kit", "words", "--help").stdout.decode()
@@ -108,7 +147,7 @@ def test_describes_what_may_be_called(kit: Server, sidecall: Run) -> None:
     ]
     assert "--count INT    at least 1; at most 9" in text
     described = json.loads(sidecall("describe", "--json", "kit").stdout)
-    assert [command["name"] for command in described["commands"]] == ["words", "slow"]
+    assert [command["name"] for command in described["commands"]] == ["words", "deaf", "daemon", "slow"]
     assert sidecall("describe", "kit", "nothing").returncode == 127
 
 

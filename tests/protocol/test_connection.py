@@ -49,6 +49,9 @@ EXAMPLES: dict[type[m.Message], m.Message] = {
     m.Pong: m.Pong(1, 2, 3, 4, 5, 6),
     m.Describe: m.Describe(b""),
     m.Description: m.Description(b"{}"),
+    m.Status: m.Status(),
+    m.Calls: m.Calls(b"[]"),
+    m.Cancel: m.Cancel("1"),
 }
 
 

@@ -34,6 +34,17 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         (HEAD + "slots = 0", "service.slots: expected a whole number of at least 1, not 0"),
         (HEAD + "slots = true", "service.slots: expected a whole number of at least 1, not True"),
         (HEAD + "queue = -1", "service.queue: expected a whole number of at least 0, not -1"),
+        (HEAD + "drain = -1", "service.drain: expected a number of seconds, 0 or more, not -1"),
+        (COMMAND + "grace = 0", "commands.c.grace: expected a positive number of seconds, not 0"),
+        (COMMAND + 'leftovers = "keep"', "commands.c.leftovers: expected one of stop, leave, not 'keep'"),
+        (
+            COMMAND + 'signals = ["KILL"]',
+            "commands.c.signals: expected an array of HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, not ['KILL']",
+        ),
+        (
+            COMMAND + "signals = [[]]",
+            "commands.c.signals: expected an array of HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, not [[]]",
+        ),
         (HEAD + "grace = 0", "service.grace: expected a positive number of seconds, not 0"),
         (
             HEAD + "callers = [65534]",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.errors import ConfigError, ServiceBusy
+from sidecall.errors import CallDenied, ConfigError, ServiceBusy
 from sidecall.transport.address import connect
 from sidecall.transport.listener import Listener
 
@@ -113,3 +114,81 @@ def test_long_and_odd_paths_leave_nothing_either(tmp_path: Path) -> None:
     with Listener(path):
         connect(path).close()
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(("mode", "accepted"), [(0o755, True), (0o770, True), (0o1777, True), (0o777, False)])
+def test_a_folder_open_to_all_is_no_place_for_a_socket(tmp_path: Path, mode: int, accepted: bool) -> None:
+    """Where anyone may replace a socket neither side trusts it: 78 for the server, 77 for the caller."""
+    folder = tmp_path / "ipc"
+    folder.mkdir()
+    with Listener(str(folder / "x.sock")):
+        folder.chmod(mode)
+        if accepted:
+            connect(str(folder / "x.sock")).close()
+            Listener(str(folder / "y.sock")).close()
+            return
+        with pytest.raises(CallDenied) as denied:
+            connect(str(folder / "x.sock"))
+        assert denied.value.reason == f"anyone may replace the sockets in {folder}"
+        with pytest.raises(ConfigError) as error:
+            Listener(str(folder / "y.sock"))
+        assert error.value.reason == f"anyone may replace the sockets in {folder}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(("owner", "accepted"), [(0, False), (4321, True)])
+def test_somebody_elses_service_is_no_service(tmp_path: Path, owner: int, accepted: bool) -> None:
+    """A socket by another user, which anyone can make in a sticky folder, is trusted only if the folder is theirs."""
+    folder = tmp_path / "ipc"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "x.sock"))
+        os.chown(folder, owner, owner)
+        os.seteuid(4321)  # listen(2) takes the credentials that a caller sees: unix(7)
+        try:
+            listening.listen()
+        finally:
+            os.seteuid(0)
+        if accepted:
+            connect(str(folder / "x.sock")).close()
+            return
+        with pytest.raises(CallDenied) as error:
+            connect(str(folder / "x.sock"))
+        assert error.value.reason.startswith(f"uid 4321 serves {folder}/x.sock, and neither owns its folder nor is")
+
+
+def test_of_two_that_start_at_once_one_listens(tmp_path: Path) -> None:
+    """400 times two processes want one name: exactly one gets it, whatever stale socket its last holder left."""
+    path = str(tmp_path / "x.sock")
+    for _ in range(400):
+        verdict, go = os.pipe(), os.pipe()
+        pids = [_contender(path, go[0], verdict[1]) for _ in range(2)]
+        os.write(go[1], b"..")
+        verdicts = {os.read(verdict[0], 1), os.read(verdict[0], 1)}
+        connect(path).close()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for fd in (*verdict, *go):
+            os.close(fd)
+        assert verdicts == {b"L", b"B"}
+
+
+def _contender(path: str, go: int, verdict: int) -> int:
+    """Fork a process that tries to listen when told, says L or B for listening or busy, and waits to be killed."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.read(go, 1)
+        try:
+            listener = Listener(path)
+        except ServiceBusy:
+            os.write(verdict, b"B")
+        else:
+            os.write(verdict, b"L")
+            signal.pause()
+            listener.close()
+        signal.pause()
+    finally:
+        os._exit(0)

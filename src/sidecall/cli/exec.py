@@ -8,7 +8,7 @@ from sidecall.cli import complain, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
 from sidecall.client.signals import die_of
-from sidecall.errors import SidecallError, UsageError
+from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
 from sidecall.transport.address import socket_path
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecall.cli.options import Parsed
+
+_SIGKILL = 9
 
 USAGE = "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
 ABOUT = """\
@@ -31,6 +33,7 @@ OPTIONS = (
     Option("--no-wait", "", "do not wait in the service's queue: end with 75 if it is busy"),
     Option("--no-stdin", "", "give the command an empty stdin"),
     Option("--relay", "", "relay the streams instead of passing their descriptors"),
+    Option("--die-with-parent", "", "end, and so cancel the call, when the process that started this one ends"),
     Option("--outcome-fd", "N", "write how the call ended to descriptor N, as one line of JSON"),
     Option("-q, --quiet", "", "do not say that the call waits"),
     Option("-v, --verbose", "", "say each step on stderr"),
@@ -43,6 +46,8 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
+    if options.flag("die-with-parent"):
+        _die_with_parent()
     _occupy_closed_streams()
     outcome_fd = _outcome_fd(options)
     try:
@@ -118,6 +123,28 @@ def _outcome_fd(options: Parsed) -> int:
     except OSError:
         raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
     return fd
+
+
+def _die_with_parent() -> None:
+    """Be killed when the parent ends; if it has ended by now, end at once.
+
+    A parent that ended before this process could ask has left it to another one: to one of another session, unless a
+    process of this session collects orphans. A session's leader has a parent in another one from the start.
+    """
+    from sidecall.supervise.kernel import die_with_parent
+
+    parent = os.getppid()
+    die_with_parent(_SIGKILL)
+    is_orphan = parent != 0 and os.getsid(0) not in {os.getpid(), _session_of(parent)}
+    if is_orphan or os.getppid() != parent:
+        raise ServiceUnavailable("the parent has ended before the call was made", "nothing was started")
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return -1
 
 
 def _occupy_closed_streams() -> None:

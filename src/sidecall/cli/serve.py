@@ -32,6 +32,7 @@ OPTIONS = (
     Option("--slots", "N", "with --allow-any: calls that run at once; by default one for each processor"),
     Option("--queue", "N", "with --allow-any: calls that may wait; 1000 by default"),
     Option("--grace", "SECONDS", "with --allow-any: time between TERM and KILL; 10 by default"),
+    Option("--drain", "SECONDS", "with --allow-any: time that running calls have after TERM; 5 by default"),
     Option("--max-children", "N", "bridge: apps that run at once; 1 by default"),
     Option("-v, --verbose", "", "log each call on stderr"),
 )
@@ -40,6 +41,7 @@ _GOES_WITH = {
     "slots": "allow-any",
     "queue": "allow-any",
     "grace": "allow-any",
+    "drain": "allow-any",
 }
 
 
@@ -87,6 +89,7 @@ def _any_command(options: Parsed) -> Service:
         slots=options.integer("slots", default_slots(), 1),
         queue=options.integer("queue", 1000, 0),
         grace=options.seconds("grace") or 10.0,
+        drain=options.seconds("drain") or 5.0,
     )
 
 
@@ -94,7 +97,7 @@ def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[
     offer = "any command" if service.commands is None else ", ".join(service.commands)
     path = socket_path(service.name, os.environ)
     server = CallService(service, log, reload)
-    return _end(run(lambda: Listener(path, service.mode), f"{offer}; {service.slots} slots", server))
+    return _end(run(lambda: _listener(path, service.mode), f"{offer}; {service.slots} slots", server))
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
@@ -107,7 +110,11 @@ def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
     children = options.integer("max-children", 1, 1)
     path = socket_path(name, os.environ)
     find_executable(app[0], os.environ)
-    return _end(run(lambda: Listener(path, 0o600), f"bridge to {app[0]}", Bridge(app, children, path, log)))
+    return _end(run(lambda: _listener(path, 0o600), f"bridge to {app[0]}", Bridge(app, children, path, log)))
+
+
+def _listener(path: str, mode: int) -> Listener:
+    return Listener.inherited(os.environ) or Listener(path, mode)
 
 
 def _end(code: int) -> int:

@@ -56,6 +56,32 @@ def describe(path: str, command: bytes = b"", wait: float = 0.0, timeout: float 
     return answer.json
 
 
+def calls(path: str, wait: float = 0.0, timeout: float = 5.0) -> bytes:
+    """Return the calls that a service has, as far as this user may see them, as a JSON array; see `ping`.
+
+    Raises:
+        SidecallError: nobody listens, or the answer is none.
+    """
+    return _ask_for_calls(path, m.Status(), wait, timeout)
+
+
+def cancel(path: str, call_id: str, timeout: float = 5.0) -> bytes:
+    """Have a call stopped as if its caller had gone; return what it was, as a JSON array; see `ping`.
+
+    Raises:
+        UsageError: there is no such call, or this user may not see it.
+        SidecallError: nobody listens, or the answer is none.
+    """
+    return _ask_for_calls(path, m.Cancel(call_id), 0.0, timeout)
+
+
+def _ask_for_calls(path: str, question: m.Message, wait: float, timeout: float) -> bytes:
+    _, answer, _ = _ask(path, question, wait, timeout)
+    if not isinstance(answer, m.Calls):
+        raise ProtocolError(f"the service answered {type(question).__name__} with {type(answer).__name__}")
+    return answer.json
+
+
 def _ask(path: str, question: m.Message, wait: float, timeout: float) -> tuple[str, m.Message, float]:
     """Return the service's software, its answer to a question, and how long that took, in seconds."""
     sock = connect(path, wait)

@@ -55,6 +55,8 @@ CONTROL_LIMIT = 64 * 1024
 CALL_LIMIT = 2 * 1024 * 1024
 """execve(2) takes a quarter of the stack limit for arguments and environment together: 2 MiB by default."""
 DESCRIPTION_LIMIT = 1024 * 1024
+CALLS_LIMIT = 16 * 1024 * 1024
+"""Room for 40,000 calls, more than a service has descriptors for by default."""
 
 MESSAGES: dict[int, type[Message]] = {}
 
@@ -189,3 +191,19 @@ class Description(Message, number=19, limit=DESCRIPTION_LIMIT):
     """The answer to DESCRIBE, and to a CALL whose only argument is `--help`: a JSON object."""
 
     json: string
+
+
+class Status(Message, number=20):
+    """Ask which calls there are."""
+
+
+class Calls(Message, number=21, limit=CALLS_LIMIT):
+    """The answer to STATUS and CANCEL: a JSON array of calls."""
+
+    json: string
+
+
+class Cancel(Message, number=22):
+    """Stop a call of somebody's: a waiting one is dropped, a running one gets TERM, the grace period, KILL."""
+
+    call_id: text

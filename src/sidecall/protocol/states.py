@@ -25,7 +25,7 @@ DONE = "done"
 SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
     CALLER: {
         IDLE: {m.Hello: READY},
-        READY: {m.Ping: READY, m.Describe: READY, m.Call: CALLING},
+        READY: {m.Ping: READY, m.Describe: READY, m.Status: READY, m.Cancel: READY, m.Call: CALLING},
         CALLING: {m.Signal: CALLING},
         RUNNING: {m.Signal: RUNNING, m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING},
     },
@@ -34,6 +34,7 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
         READY: {
             m.Pong: READY,
             m.Description: READY,
+            m.Calls: READY,
             m.Queued: WAITING,
             m.Started: RUNNING,
             m.Refused: DONE,
@@ -48,6 +49,7 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
 NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Pong: {READY: READY, CALLING: CALLING},
     m.Description: {READY: READY, CALLING: CALLING},
+    m.Calls: {READY: READY, CALLING: CALLING},
     m.Queued: {CALLING: CALLING},
     m.Started: {CALLING: RUNNING},
     m.Exit: {CALLING: CALLING, RUNNING: RUNNING},

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Call = TypeVar("Call")
 
 
+SHUTTING_DOWN = ("the service is shutting down", "call again when it is back: `--wait SECONDS`")
+"""Why nothing starts any more, and what a caller can do."""
+
+
 class Admission(Generic[Call]):
     """The slots and the queue of one service.
 
@@ -48,7 +52,7 @@ class Admission(Generic[Call]):
             ServiceBusy: the queue is full, there is no slot and the call may not wait, or the service is shutting down.
         """
         if self._closed:
-            raise ServiceBusy("the service is shutting down", "call again when it is back: `--wait SECONDS`")
+            raise ServiceBusy(*SHUTTING_DOWN)
         if len(self._running) < self.slots:
             self._running.add(call)
             return 0

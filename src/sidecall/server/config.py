@@ -182,7 +182,7 @@ class _Table:
     def signals(self, key: str) -> frozenset[int]:
         """Return an array of signals' names as their numbers; all that can be forwarded if the key is missing."""
         names = self._take(key, list(_SIGNALS))
-        if not isinstance(names, list) or any(name not in _SIGNALS for name in names):
+        if not isinstance(names, list) or any(not isinstance(name, str) or name not in _SIGNALS for name in names):
             self.fail(key, f"an array of {', '.join(_SIGNALS)}", names)
         return frozenset(_SIGNALS[name] for name in names)
 

@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING
 
-from sidecall.errors import SidecallError
+from sidecall.errors import SidecallError, UsageError
 from sidecall.protocol.messages import Pong
 from sidecall.server.admission import Admission
 from sidecall.server.session import Session
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecall.server.config import Service
     from sidecall.server.door import Door
     from sidecall.supervise.process import Keepers
+    from sidecall.transport.credentials import Peer
 
 
 class CallService:
@@ -61,6 +62,24 @@ class CallService:
             ended=self._ended,
             uptime_ms=int((time.monotonic() - self._began) * 1000),
         )
+
+    def calls(self, peer: Peer) -> list[dict[str, object]]:
+        """Return what a peer may know of the calls there are."""
+        seen = (session.visible_to(peer) for session in self._sessions.values())
+        return [call for call in seen if call is not None]
+
+    def cancel_call(self, peer: Peer, call_id: str) -> dict[str, object]:
+        """Cancel a call as if its caller had gone; return what it was.
+
+        Raises:
+            UsageError: there is none, or the peer may not know of it.
+        """
+        for session in self._sessions.values():
+            if session.call_id == call_id and (call := session.visible_to(peer)) is not None:
+                self.log(f"call {call_id} is cancelled by uid {peer.uid}")
+                session.cancel()
+                return call
+        raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
 
     def leave(self, session: Session) -> None:
         """Free the slot or the place of a session, if it has one, and start those whose turn it is."""

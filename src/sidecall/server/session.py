@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import time
@@ -22,6 +23,7 @@ from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
+from sidecall.server.admission import SHUTTING_DOWN
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.supervise.process import KeeperLost
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from sidecall.server.service import CallService
+    from sidecall.transport.credentials import Peer
 
 REQUEST_TIMEOUT = 10.0
 """Seconds from connecting to asking for something; a caller says it all in its first write."""
@@ -41,14 +44,23 @@ CLOSE_TIMEOUT = 10.0
 """Seconds that a caller has to take the last message."""
 
 
+_SHOWN = 200
+"""Bytes of a command's name in a list of calls."""
+
+
 class Session:
-    """Serves one connection. Await `run`; call `cancel` to end it early."""
+    """Serves one connection. Await `run`; call `cancel` to end it early.
+
+    Attributes:
+        call_id: what its call is called, in logs and to its caller.
+    """
 
     def __init__(self, service: CallService, sock: socket.socket, call_id: str) -> None:
         loop = asyncio.get_running_loop()
         self._service = service
-        self._call_id = call_id
+        self.call_id = call_id
         self._peer = peer_of(sock)
+        self._came = time.monotonic()
         self._channel = Channel(loop, sock, Connection(SERVICE), self._on_message, self._on_end)
         self._greeting: tuple[m.Message, ...] = (m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}"),)
         self._request: asyncio.Future[m.Call | None] = loop.create_future()
@@ -57,6 +69,7 @@ class Session:
         self._execution: Execution | None = None
         self._ended_by = 0
         self._starts_stopped = False
+        self._dropped_because = ("the call was cancelled while it waited", "")
         self._signals = m.SIGNALS
 
     async def run(self) -> None:
@@ -71,7 +84,7 @@ class Session:
         except TimeoutError:
             self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
         except KeeperLost:
-            self._service.log(f"call {self._call_id} is lost: the process that kept it was killed")
+            self._service.log(f"call {self.call_id} is lost: the process that kept it was killed")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
         finally:
@@ -95,9 +108,24 @@ class Session:
         if not self._request.done():
             self._request.set_result(None)
 
+    def visible_to(self, peer: Peer) -> dict[str, object] | None:
+        """Return what a peer may know of the call; None if that is nothing, or if there is none."""
+        if not self._request.done() or (call := self._request.result()) is None:
+            return None
+        if peer.uid not in {0, os.geteuid(), self._peer.uid}:
+            return None
+        return {
+            "call": self.call_id,
+            "state": "waiting" if self._execution is None else "running",
+            "command": policy.command_name(call.command[:_SHOWN]),
+            "uid": self._peer.uid,
+            "seconds": round(time.monotonic() - self._came, 3),
+        }
+
     def turn_away(self) -> None:
         """Refuse the call if it waits; one that runs goes on."""
         if self._execution is None and self._request.done():
+            self._dropped_because = SHUTTING_DOWN
             self._cancelled.set()
 
     def take_turn(self) -> None:
@@ -125,6 +153,10 @@ class Session:
             self._send(self._service.load())
         elif isinstance(message, m.Describe):
             self._send(m.Description(describe(self._service.config, policy.command_name(message.command))))
+        elif isinstance(message, m.Status):
+            self._send(m.Calls(json.dumps(self._service.calls(self._peer)).encode()))
+        elif isinstance(message, m.Cancel):
+            self._send(m.Calls(json.dumps([self._service.cancel_call(self._peer, message.call_id)]).encode()))
         elif isinstance(message, m.Call):
             if not self._request.done():
                 self._request.set_result(message)
@@ -141,7 +173,7 @@ class Session:
             if number in self._signals:
                 self._execution.signal(number)
             else:
-                self._service.log(f"call {self._call_id} does not take signal {number}")
+                self._service.log(f"call {self.call_id} does not take signal {number}")
         elif number in m.ENDING_SIGNALS:
             self._ended_by = self._ended_by or number
             self.cancel()
@@ -171,7 +203,7 @@ class Session:
             await self._admitted(call)
             if self._ended_by:
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
-                self._service.log(f"call {self._call_id} ends by signal {self._ended_by} before its start")
+                self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
             else:
                 await self._execute(call, arrived)
         finally:
@@ -194,24 +226,24 @@ class Session:
         place = self._service.admission.admit(self, may_wait=may_wait)
         if place:
             self._send(m.Queued(place - 1))
-            self._service.log(f"call {self._call_id} waits, {place - 1} ahead of it")
+            self._service.log(f"call {self.call_id} waits, {place - 1} ahead of it")
             gone = asyncio.ensure_future(self._cancelled.wait())
             await asyncio.wait((gone, self._turn), return_when=asyncio.FIRST_COMPLETED)
             gone.cancel()
         if self._cancelled.is_set() and not self._ended_by:
-            raise ServiceBusy("the call was cancelled before it started", "the service may be shutting down")
+            raise ServiceBusy(*self._dropped_because)
 
     async def _execute(self, call: m.Call, arrived: float) -> None:
         execution = self._execution = Execution(self._channel, call)
         try:
             with self._scratch(call) as scratch:
-                environ = {**os.environb, b"SIDECALL_CALL": self._call_id.encode()}
+                environ = {**os.environb, b"SIDECALL_CALL": self.call_id.encode()}
                 plan = policy.plan(self._service.config, call, environ, scratch)
                 began = time.monotonic()
                 self._signals = plan.signals
-                self._service.log(f"call {self._call_id} starts: {os.fsdecode(call.command)}")
+                self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
                 await execution.start(plan, self._service.keepers)
-                self._send(m.Started(self._call_id))
+                self._send(m.Started(self.call_id))
                 if self._starts_stopped:
                     execution.signal(TSTP)
                 end = await execution.ended()
@@ -219,7 +251,7 @@ class Session:
             self._service.leave(self)
             await execution.drained()
             self._send(end.message(*times))
-            self._service.log(f"call {self._call_id} {end.words()} after {times[1]:.3f} s")
+            self._service.log(f"call {self.call_id} {end.words()} after {times[1]:.3f} s")
         finally:
             await execution.close()
 
@@ -227,7 +259,7 @@ class Session:
         """Return the call's own folder for as long as its command runs, or an empty name if it wants none."""
         if not policy.needs_scratch(self._service.config, call):
             return nullcontext("")
-        return tempfile.TemporaryDirectory(prefix=f"sidecall-{self._call_id}-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix=f"sidecall-{self.call_id}-", ignore_cleanup_errors=True)
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()
@@ -238,5 +270,5 @@ class Session:
         if self._channel.connection.states[SERVICE] in {RUNNING, DONE}:
             return
         code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
-        self._service.log(f"call {self._call_id} refused: {error.reason}")
+        self._service.log(f"call {self.call_id} refused: {error.reason}")
         self._send(m.Refused(code, error.reason, error.hint))

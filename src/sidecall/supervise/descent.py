@@ -92,7 +92,6 @@ def _processes() -> dict[int, tuple[int, int]]:
 
 def _parent_and_group(pid: str) -> tuple[int, int]:
     with open(f"/proc/{pid}/stat", "rb") as file:
-        _state, parent, group = (
-            file.read().rpartition(b")")[2].split()[:3]
-        )  # the name may have any byte: proc_pid_stat(5)
+        after_name = file.read().rpartition(b")")[2]  # the name itself may have any byte: proc_pid_stat(5)
+    _state, parent, group = after_name.split()[:3]
     return int(parent), int(group)

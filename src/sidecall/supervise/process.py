@@ -174,8 +174,9 @@ class Process:
         return self._line
 
     def abandon(self) -> None:
-        """Hang up: the keeper stops everything and ends."""
-        self.release().close()
+        """Hang up, if that has not been done: the keeper stops everything and ends."""
+        if self._line.fileno() >= 0:
+            self.release().close()
 
     def _say(self, word: str, value: float) -> bool:
         """Send a word to the keeper, unless all is over; return False if the line is full."""

@@ -9,6 +9,7 @@ import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
+from sidecall.transport.credentials import peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,42 @@ def _connect_once(path: str) -> socket:
     try:
         for address in short_form(path):
             sock.connect(address)
+        _refuse_impostor(sock, path)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _refuse_impostor(sock: socket, path: str) -> None:
+    """Refuse a service that somebody else may have put into the place of the one that is meant.
+
+    Whoever owns the folder, and root, decides what is in it; so does this user.
+
+    Raises:
+        CallDenied: anyone may put a socket there, or somebody else has.
+    """
+    if reason := insecure(path):
+        raise CallDenied(reason, f"have its owner say `chmod o-w {os.path.dirname(path)}`")
+    server = peer_of(sock).uid
+    owner = os.stat(os.path.dirname(path)).st_uid
+    if server not in {0, os.geteuid(), owner}:
+        raise CallDenied(
+            f"uid {server} serves {path}, and neither owns its folder nor is root or you",
+            f"if it is the one that is meant, give it the folder: `chown {server} {os.path.dirname(path)}`",
+        )
+
+
+def insecure(path: str) -> str:
+    """Return why a socket at `path` could be anybody's, or an empty string: its folder is open to all, not sticky."""
+    folder = os.path.dirname(path)
+    try:
+        mode = os.stat(folder).st_mode
+    except OSError:
+        return ""
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return f"anyone may replace the sockets in {folder}"
+    return ""
 
 
 def short_form(path: str) -> Iterator[str]:

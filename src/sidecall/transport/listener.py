@@ -9,16 +9,26 @@ import os
 import socket
 import stat
 
-from sidecall.errors import ConfigError, ServiceBusy, ServiceUnavailable
-from sidecall.transport.address import connect, short_form
+from sidecall.errors import ConfigError, ServiceBusy
+from sidecall.transport.address import insecure, short_form
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
     from types import TracebackType
     from typing import Self
 
 _BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
+
+
+_FIRST_INHERITED = 3
+"""The descriptor of the first socket that a service manager passes on. Source: sd_listen_fds(3)."""
+
+_NO_SOCKETS_HERE = {errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EINVAL}
+"""What bind(2) fails with on file systems without special files, such as 9p, vboxsf and some of FUSE."""
+
+_ONE_SOCKET = "have the socket unit say one `ListenStream=`"
 
 
 class Listener:
@@ -40,6 +50,8 @@ class Listener:
     def __init__(self, path: str, mode: int = 0o600) -> None:
         self.path = path
         _make_folder(path)
+        if reason := insecure(path):
+            raise ConfigError(reason, f"`chmod o-w {os.path.dirname(path)}`, or set its sticky bit: `chmod +t`")
         self._lock = _take_lock(path)
         try:
             _refuse_live(path)
@@ -47,6 +59,33 @@ class Listener:
         except BaseException:
             os.close(self._lock)
             raise
+
+    @classmethod
+    def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
+        """Return the listener that a service manager passed on, None if it passed none; it stays the manager's.
+
+        Args:
+            environ: where LISTEN_PID and LISTEN_FDS are looked up, and taken out. Source: sd_listen_fds(3).
+
+        Raises:
+            ConfigError: what was passed on is not one listening UNIX stream socket.
+        """
+        given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+        if given["LISTEN_PID"] != str(os.getpid()):
+            return None
+        if given["LISTEN_FDS"] != "1":
+            raise ConfigError(f"one socket is needed, but LISTEN_FDS is {given['LISTEN_FDS']!r}", _ONE_SOCKET)
+        self = cls.__new__(cls)
+        try:
+            self.sock = socket.socket(fileno=_FIRST_INHERITED)
+            listens = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            listens = 0
+        if not listens or self.sock.family != socket.AF_UNIX or self.sock.type != socket.SOCK_STREAM:
+            raise ConfigError("what was passed on is no listening UNIX stream socket", _ONE_SOCKET)
+        self.sock.set_inheritable(False)
+        self.path, self._inode, self._lock = self.sock.getsockname(), None, -1
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +107,8 @@ class Listener:
             return
         self.vanish()
         self.sock.close()
-        _release_lock(self.path, self._lock)
+        if self._lock >= 0:
+            _release_lock(self.path, self._lock)
 
 
 def _make_folder(path: str) -> None:
@@ -115,12 +155,14 @@ def _refuse_live(path: str) -> None:
         return
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         raise ConfigError(f"{path} exists and is not a socket", "remove it, or choose another name")
-    try:
-        connect(path).close()
-    except ServiceUnavailable as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno in {errno.ECONNREFUSED, errno.ENOENT}:
-            return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # one that listens with a full backlog is live, too: EAGAIN
+        try:
+            for address in short_form(path):
+                probe.connect(address)
+        except OSError as error:
+            if error.errno in {errno.ECONNREFUSED, errno.ENOENT}:
+                return
     raise _already_served(path)
 
 
@@ -158,6 +200,10 @@ def _already_served(path: str) -> ServiceBusy:
 
 def _cannot_listen(path: str, error: OSError) -> ConfigError:
     hint = "choose another folder with SIDECALL_DIR"
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+    if error.errno in _NO_SOCKETS_HERE:
+        hint = "this file system cannot carry sockets: mount a volume of the host's own file system, or a tmpfs"
+    elif error.errno == errno.EROFS:
+        hint = "mount the volume writable where the service runs; callers may have it read-only"
+    elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
         hint = f"make the folder {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
     return ConfigError(f"cannot listen on {path}: {error.strerror}", hint)

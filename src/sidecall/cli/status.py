@@ -1,0 +1,45 @@
+"""`sidecall status`: which calls a service has."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.status import calls
+from sidecall.errors import UsageError, one_line
+from sidecall.transport.address import socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE = "sidecall status [OPTIONS] NAME"
+ABOUT = """\
+List the calls of the service NAME that wait or run: your own, or all if you are root or run the service."""
+
+OPTIONS = (
+    Option("--json", "", "print them as JSON"),
+    Option("--wait", "SECONDS", "wait for the service to come up"),
+)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand; return the code to exit with."""
+    options = parse(OPTIONS, words, "sidecall status", anywhere=True)
+    if options.wants_help:
+        print(help_text(USAGE, ABOUT, OPTIONS), end="")
+        return 0
+    if len(options.words) != 1:
+        raise UsageError("one service is needed", f"usage: {USAGE}")
+    answer = calls(socket_path(options.words[0], os.environ), options.seconds("wait"))
+    print(answer.decode() if options.flag("json") else _table(json.loads(answer)))
+    return 0
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    lines = [f"{'call':<8}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
+    for row in rows:
+        command = one_line(str(row["command"]))
+        lines.append(f"{row['call']:<8}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {command}")
+    return "\n".join(lines)

@@ -1,0 +1,47 @@
+"""`sidecall status` and `sidecall kill`: the calls there are, and stopping one that is somebody else's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conftest import end, first_line, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Run, Server
+
+
+def test_calls_are_listed_and_can_be_killed(serve: Callable[..., Server], sidecall: Run) -> None:
+    """Running and waiting calls are seen; killed, the one ends by TERM with all it started, the other never starts."""
+    serve("--allow-any", "x", "--slots", "1", "--grace", "0.3")
+    running = start("x", "sh", "-c", "setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 60'")
+    pid = int(first_line(running))
+    waiting = start("x", "true")
+    assert waiting.stderr is not None
+    waiting.stderr.readline()
+    calls = json.loads(sidecall("status", "--json", "x").stdout)
+    assert [(call["state"], call["command"]) for call in calls] == [("running", "sh"), ("waiting", "true")]
+    table = sidecall("status", "x").stdout.decode().splitlines()
+    assert table[0].split() == ["call", "state", "uid", "seconds", "command"]
+    assert [line.split()[0] for line in table[1:]] == [call["call"] for call in calls]
+    assert sidecall("kill", "x", calls[1]["call"]).returncode == 0
+    assert end(waiting)[::2] == (75, b"sidecall: the call was cancelled while it waited\n")
+    assert sidecall("kill", "x", calls[0]["call"]).returncode == 0
+    assert end(running)[0] == -15
+    assert not Path(f"/proc/{pid}").exists()
+    assert json.loads(sidecall("status", "--json", "x").stdout) == []
+
+
+def test_what_does_not_exist_cannot_be_killed(tool: Server, sidecall: Run) -> None:
+    """A wrong id is 64, and no call is hit."""
+    caller = start("tool", "sh", "-c", "echo ready; read line; exit 6")
+    assert first_line(caller) == "ready"
+    done = sidecall("kill", "tool", "999")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (64, b"sidecall: there is no call '999'")
+    assert sidecall("kill", "tool").returncode == 64
+    assert sidecall("status").returncode == 64
+    caller.communicate(b"\n")
+    assert caller.returncode == 6

@@ -1,0 +1,158 @@
+"""A server's life on real processes: it drains, cancels, reloads, and tells the truth about its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import SIDECALL, children_of, first_line, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Run, Server
+
+DEAF = "trap '' TERM INT; echo ready; while :; do sleep 0.05; done"
+
+
+def test_term_lets_running_calls_end_and_tells_those_that_wait(serve: Callable[..., Server], sidecall: Run) -> None:
+    """What runs has the drain time, what waits is refused with 75, nobody new gets in, and the server returns 0."""
+    server = serve("--allow-any", "x", "--slots", "1", "--drain", "30")
+    running = start("x", "sh", "-c", "echo ready; read line; exit 7")
+    assert first_line(running) == "ready"
+    waiting = start("x", "true")
+    assert waiting.stderr is not None
+    assert b"waiting for a slot" in waiting.stderr.readline()
+    server.process.terminate()
+    _, err = waiting.communicate(timeout=20)
+    assert waiting.returncode == 75
+    assert err.startswith(b"sidecall: the service is shutting down\nhint: ")
+    assert sidecall("exec", "x", "true").returncode == 69
+    running.communicate(b"go\n", timeout=20)
+    assert running.returncode == 7
+    assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("signals", "drain", "grace", "script", "status"),
+    [
+        ([15], "0.3", "30", "echo ready; exec sleep 60", -15),
+        ([15, 15], "60", "30", "echo ready; exec sleep 60", -15),
+        ([2], "60", "30", "echo ready; exec sleep 60", -15),
+        ([15], "0.3", "0.3", DEAF, -9),
+        ([15, 15, 15], "60", "60", DEAF, -9),
+        ([2, 2], "60", "60", DEAF, -9),
+    ],
+)
+def test_the_end_can_be_hurried(
+    serve: Callable[..., Server], signals: list[int], drain: str, grace: str, script: str, status: int
+) -> None:
+    """After the drain time, or at the next signal, calls are cancelled; at one more they are killed. All end truly."""
+    server = serve("--allow-any", "x", "--drain", drain, "--grace", grace)
+    caller = start("x", "sh", "-c", script)
+    assert first_line(caller) == "ready"
+    for number in signals:
+        server.process.send_signal(number)
+        time.sleep(0.2)  # two signals at once would be one
+    caller.communicate(timeout=20)
+    assert caller.returncode == status
+    assert server.process.wait(20) == (-2 if signals[0] == 2 else 0)
+
+
+def test_the_configuration_is_read_again(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+    """HUP takes a new configuration over, keeps the old one if the new one is wrong, and disturbs no call."""
+    config = folder / "x.toml"
+    config.write_text('[service]\nname = "x"\n[commands.one]\nargv = ["sh", "-c", "echo ready; read line; exit 3"]\n')
+    server = serve("--config", str(config))
+    caller = start("x", "one")
+    assert first_line(caller) == "ready"
+    config.write_text('[service]\nname = "x"\nslots = 7\n[commands.two]\nargv = ["echo", "two"]\n')
+    server.process.send_signal(signal.SIGHUP)
+    server.await_log("the configuration has been read again")
+    assert sidecall("exec", "x", "two").stdout == b"two\n"
+    assert sidecall("exec", "x", "one").returncode == 127
+    assert b" of 7 slots" in sidecall("ping", "x").stdout
+    config.write_text("[service\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.await_log("the old configuration is kept: ")
+    assert sidecall("exec", "x", "two").stdout == b"two\n"
+    caller.communicate(b"\n")
+    assert caller.returncode == 3
+
+
+def test_readiness_is_told(folder: Path) -> None:
+    """The socket that NOTIFY_SOCKET names hears when the service is up, reads its configuration again and ends."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(20)
+        server = subprocess.Popen(
+            [SIDECALL, "serve", "--allow-any", "x"], env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+        )
+        heard = [manager.recv(100)]
+        assert (folder / "x.sock").exists()
+        server.send_signal(signal.SIGHUP)
+        heard += [manager.recv(100), manager.recv(100)]
+        server.terminate()
+        heard += [manager.recv(100)]
+        assert server.wait(20) == 0
+    assert [line.partition(b"\n")[0] for line in heard] == [b"READY=1", b"RELOADING=1", b"READY=1", b"STOPPING=1"]
+
+
+def test_a_socket_can_be_passed_on(folder: Path, sidecall: Run) -> None:
+    """A service manager's socket is served as it is, stays where it is, and its variables reach no command."""
+    path = folder / "x.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        script = f"LISTEN_PID=$$ LISTEN_FDS=1 exec {SIDECALL} serve --allow-any other 3<&{listening.fileno()}"
+        server = subprocess.Popen(["bash", "-c", script], pass_fds=[listening.fileno()])
+        done = sidecall("exec", "x", "sh", "-c", "env | grep -c LISTEN_; ls /proc/self/fd | wc -l")
+        server.terminate()
+        assert server.wait(20) == 0
+    assert done.stdout.split() == [b"0", b"4"]
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"), [("2", "one socket is needed"), ("1", "what was passed on is no listening")]
+)
+def test_a_wrong_socket_is_a_mistake(folder: Path, count: str, reason: str) -> None:
+    """What a service manager passes on has to be one listening socket: 78."""
+    script = f"LISTEN_PID=$$ LISTEN_FDS={count} exec {SIDECALL} serve --allow-any x 3</dev/null"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=False, timeout=20)
+    assert done.returncode == 78
+    assert reason in done.stderr.decode()
+
+
+def test_without_its_nursery_a_server_ends(serve: Callable[..., Server], sidecall: Run) -> None:
+    """When the process that starts commands is killed the server says so, ends what runs truly, and fails."""
+    server = serve("--allow-any", "x", "--drain", "30")
+    caller = start("x", "sh", "-c", "echo ready; read line; exit 5")
+    assert first_line(caller) == "ready"
+    (nursery,) = children_of(server.process.pid)
+    os.kill(nursery, signal.SIGKILL)
+    server.await_log("the process that starts commands was killed")
+    caller.communicate(b"\n", timeout=20)
+    assert caller.returncode == 5
+    assert server.process.wait(20) == 70
+
+
+def test_a_killed_keeper_is_125(serve: Callable[..., Server]) -> None:
+    """When the process that keeps a command is killed the caller says that it does not know; nothing is left."""
+    server = serve("--allow-any", "x")
+    caller = start("x", "sh", "-c", "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
+    pid = int(first_line(caller))
+    (nursery,) = children_of(server.process.pid)
+    (keeper,) = children_of(nursery)
+    os.kill(keeper, signal.SIGKILL)
+    caller.communicate(timeout=20)
+    assert caller.returncode == 125
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
