@@ -19,8 +19,10 @@ containers: ## only the tests that cross containers
 bench: ## side-by-side measurements
 	tools/python.sh benchmarks/bench.py
 
-soak: ## a long run of random kills
-	tools/python.sh benchmarks/soak.py
+soak: ## thousands of calls under random kills, on one host and across containers, and servers racing for a name
+	tools/python.sh benchmarks/soak 10000
+	tools/python.sh benchmarks/soak/race.py 400
+	SIDECALL_SOAK_CALLS=2000 tools/test.sh -s tests/containers/test_faults.py
 
 coverage: ## branch coverage of the tests
 	tools/coverage.sh

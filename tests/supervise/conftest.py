@@ -21,15 +21,17 @@ Result = TypeVar("Result")
 def with_keepers(main: Callable[[Keepers], Awaitable[Result]]) -> Result:
     """Run a coroutine that starts commands; the nursery and every keeper are gone afterwards."""
     nursery = Nursery.start()
-    keepers = Keepers(nursery)
 
     async def body() -> Result:
-        return await main(keepers)
+        keepers = Keepers(nursery)
+        try:
+            return await main(keepers)
+        finally:
+            keepers.close()
 
     try:
         return asyncio.run(body())
     finally:
-        keepers.close()
         nursery.close()
 
 

@@ -79,25 +79,20 @@ def run(open_listener: Callable[[], Listener], announcement: str, server: Server
     """
     reset_inherited_signals()
     nursery = Nursery.start()
-    keepers = Keepers(nursery)
     try:
         _raise_descriptor_limit()
         with open_listener() as listener:
-            return asyncio.run(_Life(listener, announcement, server, nursery, keepers).live())
+            return asyncio.run(_Life(listener, announcement, server, nursery).live())
     finally:
-        keepers.close()
         nursery.close()
 
 
 class _Life:
-    def __init__(
-        self, listener: Listener, announcement: str, server: Server, nursery: Nursery, keepers: Keepers
-    ) -> None:
+    def __init__(self, listener: Listener, announcement: str, server: Server, nursery: Nursery) -> None:
         self._listener = listener
         self._announcement = announcement
         self._server = server
         self._nursery = nursery
-        self._keepers = keepers
         self._code = 0
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
@@ -107,7 +102,8 @@ class _Life:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         door = Door(loop, self._listener.sock, self._server.receive)
-        self._server.open(door, self._keepers)
+        keepers = Keepers(self._nursery)
+        self._server.open(door, keepers)
         door.open()
         print(f"sidecall: serving {self._listener.path} ({self._announcement})", file=sys.stderr, flush=True)
         notify("READY=1")
@@ -123,6 +119,7 @@ class _Life:
         if not await self._idle_or_signal(None):
             self._server.cancel(0.0)
             await self._server.idle()
+        keepers.close()
         return -ending if ending == signal.SIGINT else self._code
 
     async def _next_ending(self) -> int:

@@ -88,14 +88,15 @@ class Keepers:
         return process
 
     def close(self) -> None:
-        """Let the idle keepers go."""
+        """Let the idle keepers go, while the loop still runs."""
         while self._idle:
-            self._idle.pop().close()
+            self._drop(self._idle[-1])
 
     def _send(self, job: Job, streams: tuple[int, int, int]) -> socket.socket:
-        """Give a job to an idle keeper, or to a new one; an idle one may have been killed."""
+        """Give a job to an idle keeper, or to a new one; an idle one may have been killed just now."""
         while self._idle:
             line = self._idle.pop()
+            asyncio.get_running_loop().remove_reader(line.fileno())
             try:
                 keeper.send_job(line, job, streams)
             except BrokenPipeError:
@@ -112,10 +113,17 @@ class Keepers:
 
     def _take_back(self, process: Process) -> None:
         line = process.release()
-        if len(self._idle) < _MOST_IDLE:
-            self._idle.append(line)
-        else:
+        if len(self._idle) >= _MOST_IDLE:
             line.close()
+            return
+        self._idle.append(line)
+        asyncio.get_running_loop().add_reader(line.fileno(), self._drop, line)
+
+    def _drop(self, line: socket.socket) -> None:
+        """Forget an idle keeper. It has nothing to say, so if its line is readable it has been killed."""
+        asyncio.get_running_loop().remove_reader(line.fileno())
+        self._idle.remove(line)
+        line.close()
 
 
 class Process:

@@ -1,0 +1,134 @@
+"""The service's side of the soak: keeps a server up, kills it and what it runs at random, and counts what is left.
+
+It is told by files in FOLDER: while `disturb` exists it kills; once `finish` does it counts, writes `report` and ends.
+
+usage: service.py NAME FOLDER
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from adversaries import MARK
+
+GRACE = 0.5
+SETTLED_AFTER = 30.0
+"""Seconds in which all that calls have left must be gone; the grace period and some."""
+
+
+class Victim:
+    """A server that is started again whenever it ends."""
+
+    def __init__(self, name: str) -> None:
+        self._words = ["sidecall", "serve", "--allow-any", name, "--slots", "6", "--grace", str(GRACE), "--drain", "1"]
+        self._name = name
+        self.start()
+        self.descriptors = self.open_descriptors()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
+        subprocess.run(["sidecall", "ping", "--wait", "20", "-q", self._name], check=True)
+
+    def open_descriptors(self) -> int:
+        """Count the server's descriptors, but for those of idle keepers, and for the descriptor that counts."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.keepers())
+
+    def keepers(self) -> list[int]:
+        """Return the keepers."""
+        return [keeper for nursery in children(self.process.pid) for keeper in children(nursery)]
+
+    def commands(self) -> list[int]:
+        """Return all that descends from the keepers."""
+        return [pid for keeper in self.keepers() for pid in children(keeper)]
+
+    def disturb(self) -> None:
+        """Kill a command, a keeper, the nursery or the server."""
+        kind = random.choices(("command", "keeper", "nursery", "server"), (12, 4, 1, 2))[0]
+        pids = {
+            "command": self.commands(),
+            "keeper": self.keepers(),
+            "nursery": children(self.process.pid),
+            "server": [self.process.pid],
+        }[kind]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(random.choice(pids), signal.SIGKILL)
+
+    def revive(self) -> None:
+        """Start the server again if it has ended."""
+        if self.process.poll() is not None:
+            self.start()
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process, zombies included; none if it is gone."""
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def survivors() -> list[int]:
+    """Return the processes that a call has left."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0") + (folder / "environ").read_bytes().split(b"\0")
+            if {MARK.encode(), f"MARK={MARK}".encode()} & set(words):
+                found.append(int(folder.name))
+    return found
+
+
+def zombies(pids: list[int]) -> int:
+    """Count those that have ended and were not reaped."""
+    count = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            count += Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return count
+
+
+def settle(victim: Victim) -> None:
+    """Wait until nothing of a call is left, at most `SETTLED_AFTER` seconds."""
+    deadline = time.monotonic() + SETTLED_AFTER
+    while time.monotonic() < deadline and (victim.commands() or survivors()):
+        time.sleep(0.1)
+
+
+def main() -> None:
+    """Keep the server up until told to finish; then count."""
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    victim = Victim(name)
+    (folder / "ready").touch()
+    while not (folder / "finish").exists():
+        time.sleep(random.random() * 0.4)
+        if (folder / "disturb").exists():
+            victim.disturb()
+        victim.revive()
+    settle(victim)
+    pid = victim.process.pid
+    family = [*children(pid), *victim.keepers(), *victim.commands()]
+    left = {
+        "survivors": len(survivors()),
+        "descriptors leaked": victim.open_descriptors() - victim.descriptors,
+        "zombies": zombies(family),
+        "commands left": len(victim.commands()),
+    }
+    victim.process.terminate()
+    left["server's exit status"] = victim.process.wait()
+    sockets = Path(os.environ.get("SIDECALL_DIR", "/run/sidecall"))
+    left["sockets left"] = len(list(sockets.glob(f"{name}.sock*")))
+    (folder / "report.part").write_text(json.dumps(left))
+    (folder / "report.part").rename(folder / "report")
+
+
+if __name__ == "__main__":
+    main()
