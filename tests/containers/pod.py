@@ -108,11 +108,14 @@ class Pod:
 
     def start(self, *command: str) -> Container:
         """Start a container whose main process is `command`."""
+        mounts = (f"{self.ipc}:/run/sidecall", f"{self.shared}:/shared", f"{PROGRAMS}:/programs:ro")
+        return self.start_with([word for mount in mounts for word in ("--volume", mount)], *command)
+
+    def start_with(self, options: list[str], *command: str) -> Container:
+        """Start a container with these options of the engine's in place of the usual volumes."""
         name = f"sidecall-test-{os.getpid()}-{next(_numbers)}"
         self._names.append(name)
-        mounts = (f"{self.ipc}:/run/sidecall", f"{self.shared}:/shared", f"{PROGRAMS}:/programs:ro")
-        volumes = [word for mount in mounts for word in ("--volume", mount)]
-        self.engine.must("run", "--detach", "--network=none", "--name", name, *volumes, self.image, *command)
+        self.engine.must("run", "--detach", "--network=none", "--name", name, *options, self.image, *command)
         return Container(self.engine, name)
 
     def service(self, name: str, *options: str) -> Container:

@@ -18,6 +18,7 @@ COMMANDS = {
     "exec": "run a command of a service",
     "describe": "say what a service offers",
     "ping": "ask whether a service is there, and how busy it is",
+    "doctor": "find out why a service cannot be reached",
     "status": "list the calls that a service has",
     "kill": "stop a call, whoever made it",
     "serve": "offer commands, or one app, under a name",

@@ -1,0 +1,63 @@
+"""`sidecall doctor`: what keeps a caller from its service, and the line to change."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.doctor import PROBLEM, Finding, examine, examine_folder, services_in
+from sidecall.errors import UsageError, one_line
+from sidecall.transport.address import DEFAULT_DIRECTORY, socket_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+USAGE = "sidecall doctor [OPTIONS] [NAME]"
+ABOUT = """\
+Look for the mistakes that keep a caller from the service NAME, or from any service in the folder of the sockets, and
+say which line of a compose file to change. Run it where the call fails; then, to compare, where the service runs. It
+changes nothing. The exit code is 0 if a call would get through, otherwise what `sidecall exec` would end with."""
+
+OPTIONS = (Option("--json", "", "print what was found as JSON"),)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the subcommand; return the code to exit with."""
+    options = parse(OPTIONS, words, "sidecall doctor", anywhere=True)
+    if options.wants_help:
+        print(help_text(USAGE, ABOUT, OPTIONS), end="")
+        return 0
+    if len(options.words) > 1:
+        raise UsageError("one service at most", f"usage: {USAGE}")
+    examined = dict(_examined(options.words[0] if options.words else ""))
+    if options.flag("json"):
+        print(json.dumps({name: [_as_dict(finding) for finding in found] for name, found in examined.items()}))
+    else:
+        print("\n".join(line for name, found in examined.items() for line in _lines(name, found)))
+    return next((finding.code for found in examined.values() for finding in found if finding.code), 0)
+
+
+def _examined(name: str) -> Iterator[tuple[str, list[Finding]]]:
+    """Yield each thing to look at, and what was found."""
+    if name:
+        yield name, examine(socket_path(name, os.environ))
+        return
+    folder = os.path.abspath(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
+    unreadable = examine_folder(folder)
+    paths = [] if unreadable else services_in(folder)
+    for path in paths or [os.path.join(folder, "NAME.sock")]:
+        yield os.path.basename(path).removesuffix(".sock"), examine(path)
+
+
+def _lines(name: str, found: list[Finding]) -> Iterator[str]:
+    yield f"{one_line(name)}:"
+    for finding in found:
+        yield f"  {finding.severity:<9}{one_line(finding.text)}"
+        if finding.fix:
+            yield f"  {'fix:' if finding.severity == PROBLEM else 'hint:':<9}{one_line(finding.fix)}"
+
+
+def _as_dict(finding: Finding) -> dict[str, object]:
+    return dict(zip(Finding.FIELDS, finding.astuple(), strict=True))

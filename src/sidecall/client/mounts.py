@@ -1,0 +1,65 @@
+"""Which mount a path lies on. Source: proc_pid_mountinfo(5). Pure, but for reading that file."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from sidecall._record import Record
+
+_OWN = {"overlay", "aufs", "vfs", "rootfs"}
+"""What a container's own file system is made of, as engines mount it."""
+
+
+_MARKS = ("/run/.containerenv", "/.dockerenv")
+"""Files that podman and Docker put into each container."""
+
+
+class Mount(Record):
+    """One mount.
+
+    Attributes:
+        point: where it is.
+        root: which folder of its file system is mounted there; for a volume, that is its path on the host's disk.
+        kind: the file system's type.
+        read_only: whether it is mounted read-only.
+    """
+
+    point: str
+    root: str
+    kind: str
+    read_only: bool
+
+
+def is_containers_own(mount: Mount) -> bool:
+    """Tell whether this is the root file system of a container, which no other container sees."""
+    return mount.point == "/" and (mount.kind in _OWN or any(map(os.path.exists, _MARKS)))
+
+
+def mounts() -> list[Mount]:
+    """Return the mounts that this process sees, in their order."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return parse(file.read())
+
+
+def parse(text: str) -> list[Mount]:
+    """Read the content of a mountinfo file."""
+    found = []
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        _id, _parent, _device, root, point, options = before.split(" ")[:6]
+        read_only = "ro" in options.split(",")
+        found.append(Mount(_unescaped(point), _unescaped(root), after.split(" ")[0], read_only))
+    return found
+
+
+def mount_of(path: str, among: list[Mount]) -> Mount:
+    """Return the mount that a path lies on: the last one at the longest of the points above it."""
+    real = os.path.realpath(path)
+    above = [mount for mount in among if real == mount.point or real.startswith(mount.point.rstrip("/") + "/")]
+    longest = max((len(mount.point) for mount in above), default=0)
+    return [mount for mount in above if len(mount.point) == longest][-1]
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

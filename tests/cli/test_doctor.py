@@ -1,0 +1,133 @@
+"""`sidecall doctor`: each mistake is found, explained and given its fix; nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Run, Server
+
+
+def problems(sidecall: Run, name: str) -> list[tuple[str, str, int]]:
+    """Return the problems that are found: text, fix and code; the exit code is the first one's."""
+    done = sidecall("doctor", "--json", name)
+    (found,) = json.loads(done.stdout).values()
+    bad = [(each["text"], each["fix"], each["code"]) for each in found if each["severity"] == "problem"]
+    assert done.returncode == (bad[0][2] if bad else 0)
+    return bad
+
+
+def test_a_healthy_service_has_no_problem(tool: Server, sidecall: Run, folder: Path) -> None:
+    """What works is said to work, with 0, and nothing is left in the folder."""
+    before = sorted(os.listdir(folder))
+    done = sidecall("doctor")
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "tool:"
+    assert lines[-1].startswith("  ok       sidecall ")
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_missing_folder(sidecall: Run, folder: Path) -> None:
+    """A volume that is not mounted."""
+    path = f"{folder}/no/x.sock"
+    [(text, fix, code)] = problems(sidecall, path)
+    assert text == f"the folder {folder}/no does not exist in this container"
+    assert fix.startswith(f'volumes: ["ipc:{folder}/no"]')
+    assert code == 69
+
+
+def test_a_missing_socket(tool: Server, sidecall: Run, folder: Path) -> None:
+    """A service that does not run, beside one that does."""
+    [(text, fix, code)] = problems(sidecall, "tol")
+    assert text == f"there is no socket tol.sock in {folder}; there are tool"
+    assert fix.startswith("sidecall serve ...")
+    assert code == 69
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_no_socket(sidecall: Run, folder: Path, kind: str) -> None:
+    """Something else in the socket's place: an engine makes a folder of a file mount that is not there."""
+    path = folder / "x.sock"
+    path.mkdir() if kind == "folder" else path.touch()
+    [(text, fix, code)] = problems(sidecall, "x")
+    assert text.endswith(f"{path} is a {kind}, not a socket")
+    assert fix.startswith(f'volumes: ["ipc:{folder}"]')
+    assert code == 69
+
+
+def test_a_stale_socket(sidecall: Run, folder: Path) -> None:
+    """A socket whose server is gone."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "x.sock"))
+    [(text, fix, code)] = problems(sidecall, "x")
+    assert text == f"the socket is stale: nobody listens on {folder}/x.sock"
+    assert fix.startswith("docker compose up -d SERVICE")
+    assert code == 69
+
+
+def test_a_folder_open_to_all(sidecall: Run, folder: Path, tool: Server) -> None:
+    """Where anyone may replace a socket no call is made."""
+    folder.chmod(0o777)
+    found = problems(sidecall, "tool")
+    assert found[0] == (f"anyone may replace the sockets in {folder}", f"chmod o-w {folder}", 77)
+    folder.chmod(0o700)
+
+
+def test_a_bridge(serve: Callable[..., Server], sidecall: Run) -> None:
+    """What listens speaks something else."""
+    serve("x", "cat")
+    [(text, fix, code)] = problems(sidecall, "x")
+    assert "does not speak the protocol" in text or "closed the connection" in text
+    assert code in {69, 76}
+    assert "bridge" in fix
+
+
+def test_a_stopped_service(tool: Server, sidecall: Run) -> None:
+    """What listens does not answer; the question does not hang."""
+    tool.process.send_signal(signal.SIGSTOP)
+    [(text, fix, code)] = problems(sidecall, "tool")
+    tool.process.send_signal(signal.SIGCONT)
+    assert (text, code) == ("the service does not answer in time", 69)
+    assert fix
+
+
+def test_a_full_backlog(sidecall: Run, folder: Path) -> None:
+    """A service that accepts nobody: a plain connect would wait for ever."""
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(str(folder / "x.sock"))
+        listening.listen(0)
+        first.connect(str(folder / "x.sock"))
+        [(text, _, code)] = problems(sidecall, "x")
+    assert (text, code) == ("the service does not take connections: its backlog is full", 69)
+
+
+def test_a_service_that_does_not_know_the_caller(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+    """The line to add to the configuration is given."""
+    (folder / "x.toml").write_text('[service]\nname = "x"\ncallers = [4321]\n[commands.c]\nargv = ["true"]\n')
+    serve("--config", str(folder / "x.toml"))
+    [(text, fix, code)] = problems(sidecall, "x")
+    assert (text, code) == (f"uid {os.geteuid()} may not call this service", 77)
+    assert fix.startswith(f"callers = [{os.geteuid()}]")
+
+
+def test_words_that_are_too_many_are_refused(sidecall: Run) -> None:
+    """One service at a time."""
+    assert sidecall("doctor", "a", "b").returncode == 64
+
+
+def test_people_see_the_fix_under_the_problem(sidecall: Run, folder: Path) -> None:
+    """Readable without colour: a line for what was found, and one for what to change."""
+    lines = sidecall("doctor", "x").stdout.decode().splitlines()
+    assert lines[0] == "x:"
+    assert lines[-2] == f"  problem  there is no socket x.sock in {folder}"
+    assert lines[-1].startswith("  fix:     sidecall serve ...")
