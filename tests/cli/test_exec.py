@@ -242,6 +242,41 @@ def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
     os.close(theirs)
 
 
+def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
+    """In an interactive shell a call is a job like any other: Ctrl-Z, fg, Ctrl-C."""
+    script = f"trap 'exit 9' INT; echo $$ >{folder}/pid; while :; do sleep 0.02; done"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+    with open(terminal, "r+b", buffering=0) as keys:
+        keys.write(f"{SIDECALL} exec tool sh -c {shlex.quote(script)}\n".encode())
+        command = int(await_content(folder / "pid"))
+        keys.write(b"\x1a")
+        await_state(command, "T")
+        keys.write(b"fg; echo ended $?\n")
+        await_state(command, "SR")
+        keys.write(b"\x03")
+        screen = b""
+        while b"ended 9" not in screen:
+            screen += keys.read(1024)
+        assert b"Stopped" in screen
+        keys.write(b"exit\n")
+        os.waitpid(pid, 0)
+
+
+def await_content(path: Path) -> str:
+    """Wait until a file has a line, and return it."""
+    while not path.exists() or not path.read_text().endswith("\n"):
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def await_state(pid: int, states: str) -> None:
+    """Wait until a process is in one of some states: proc_pid_stat(5)."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in states:
+        time.sleep(0.01)
+
+
 def test_a_forwarder_of_bytes_only_is_no_hindrance(tool: Server, folder: Path, sidecall: Run) -> None:
     """Where descriptors get lost on the way the call is made again with relayed streams."""
     hop = folder / "hop.sock"

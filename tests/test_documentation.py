@@ -1,0 +1,25 @@
+"""The documentation says what the code says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).parent.parent
+
+
+def test_the_page_of_commands_is_what_help_prints() -> None:
+    """docs/commands.md is `tools/commands.py`'s output."""
+    printed = subprocess.run(
+        [sys.executable, REPO / "tools" / "commands.py"], capture_output=True, text=True, check=True
+    )
+    assert (REPO / "docs" / "commands.md").read_text() == printed.stdout
+
+
+def test_every_link_leads_somewhere() -> None:
+    """A relative link in a page names a file that is there."""
+    for page in [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("examples/*/*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
