@@ -156,3 +156,18 @@ def test_a_killed_keeper_is_125(serve: Callable[..., Server]) -> None:
     assert caller.returncode == 125
     while Path(f"/proc/{pid}").exists():
         time.sleep(0.01)
+
+
+def test_a_keeper_killed_with_its_nursery_leaves_nothing(serve: Callable[..., Server]) -> None:
+    """What neither of the two can kill any more falls to the server, which does before it ends."""
+    server = serve("--allow-any", "x", "--drain", "0.2")
+    caller = start("x", "sh", "-c", "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
+    pid = int(first_line(caller))
+    (nursery,) = children_of(server.process.pid)
+    (keeper,) = children_of(nursery)
+    os.kill(nursery, signal.SIGKILL)
+    os.kill(keeper, signal.SIGKILL)
+    caller.communicate(timeout=20)
+    assert caller.returncode == 125
+    assert server.process.wait(20) == 70
+    assert not Path(f"/proc/{pid}").exists()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from sidecall.server.door import Door
 from sidecall.server.notify import notify
+from sidecall.supervise.descent import end_children
+from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.nursery import Nursery
 from sidecall.supervise.process import Keepers, reset_inherited_signals
 
@@ -78,6 +80,7 @@ def run(open_listener: Callable[[], Listener], announcement: str, server: Server
         ConfigError: the socket cannot be made.
     """
     reset_inherited_signals()
+    become_subreaper()
     nursery = Nursery.start()
     try:
         _raise_descriptor_limit()
@@ -85,6 +88,8 @@ def run(open_listener: Callable[[], Listener], announcement: str, server: Server
             return asyncio.run(_Life(listener, announcement, server, nursery).live())
     finally:
         nursery.close()
+        if nursery.was_killed:
+            end_children()  # what it, or a keeper killed as well, has left to this process
 
 
 class _Life:
@@ -149,6 +154,7 @@ class _Life:
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if pid == self._nursery.pid:
+                    self._nursery.was_killed = True
                     print("sidecall: the process that starts commands was killed; ending", file=sys.stderr, flush=True)
                     self._code = _EXIT_NO_NURSERY
                     self._signals.put_nowait(signal.SIGTERM)

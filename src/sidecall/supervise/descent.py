@@ -10,11 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import resource
     from collections.abc import Iterator
+
+
+_AGAIN = 0.005
+"""Seconds between two rounds of KILL."""
 
 
 def reap() -> Iterator[tuple[int, int, resource.struct_rusage]]:
@@ -45,6 +50,16 @@ def signal_children(number: int, spare: frozenset[int] = frozenset()) -> None:
                 os.killpg(group, number)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
+
+
+def end_children() -> None:
+    """Kill every child, and whatever becomes one because of that, until there is none."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            signal_children(signal.SIGKILL)
+            time.sleep(_AGAIN)
+            for _ in reap():
+                pass
 
 
 def signal_descendants(*numbers: int, but_group: int) -> None:

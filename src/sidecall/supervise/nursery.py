@@ -26,10 +26,16 @@ _STRIKE_AGAIN_MS = 20
 
 
 class Nursery:
-    """The server's handle. Make it with `start`, before the process has threads or an event loop."""
+    """The server's handle. Make it with `start`, before the process has threads or an event loop.
+
+    Attributes:
+        pid: the nursery's process.
+        was_killed: whether it has ended before its time, as somebody who reaped it found.
+    """
 
     def __init__(self, pid: int, line: socket.socket) -> None:
         self.pid = pid
+        self.was_killed = False
         self._line = line
 
     @classmethod
