@@ -8,14 +8,29 @@ cd "$(dirname "$0")/.."
 
 tools/need.sh socat socat
 mapfile -t pythons < <(tools/pythons.sh)
-status=0
-for python in "${pythons[@]}"; do
-    group=test-all only=()
-    if [[ $python != "${pythons[0]}" ]]; then
-        group=test only=(-m "not containers and not hugin")
-    fi
-    venv=$PWD/$(tools/venv.sh "$python" "$group")
+log=$PWD/build/test-logs
+mkdir -p "$log"
+
+# Run the tests on one Python.  usage: run PYTHON GROUP [PYTEST ARGUMENT...]
+run() {
+    local python=$1 group=$2 venv code=0
+    shift 2
+    venv=$PWD/$(tools/venv.sh "$python" "$group") || return 1
     echo "== $("$python" -V)"
-    "$venv/bin/python" -m pytest "${only[@]}" "$@" || { code=$?; [[ $code -eq 5 ]] || status=$code; }
+    "$venv/bin/python" -m pytest "$@" || code=$?
+    [[ $code -eq 0 || $code -eq 5 ]] # 5: no test was asked for
+}
+
+status=0
+run "${pythons[0]}" test-all "$@" || status=1
+others=()
+for python in "${pythons[@]:1}"; do # these wait more than they compute: all at once
+    file=$log/$(basename "$python").txt
+    run "$python" test -m "not containers and not hugin" "$@" >"$file" 2>&1 &
+    others+=("$!:$file")
+done
+for other in "${others[@]}"; do
+    wait "${other%%:*}" || status=1
+    cat "${other#*:}"
 done
 exit "$status"

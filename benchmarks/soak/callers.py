@@ -133,7 +133,8 @@ def judge(adversary: Adversary, result: Result, *, disturbed: bool) -> str:
         return f"wrong outcome: {adversary.name} gave {result.status} {result.stderr[-200:]!r}"
     if disturbed and adversary.status < 0:
         return "right"
-    if result.stdout != adversary.stdout or len(result.stderr) != adversary.stderr:
+    said = min(len(result.stderr), adversary.stderr) if disturbed else len(result.stderr)  # a shell may add "Killed"
+    if result.stdout != adversary.stdout or said != adversary.stderr:
         lost = len(adversary.stdout) - len(result.stdout), adversary.stderr - len(result.stderr)
         return f"bytes lost: {adversary.name} lacks {lost} {result.stderr[-200:]!r}"
     return "right"

@@ -39,8 +39,12 @@ class Victim:
         subprocess.run(["sidecall", "ping", "--wait", "20", "-q", self._name], check=True)
 
     def open_descriptors(self) -> int:
-        """Count the server's descriptors, but for those of idle keepers, and for the descriptor that counts."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.keepers())
+        """Count the server's descriptors but for those of idle keepers, once nothing of the last call is on its way."""
+        counts: list[int] = []
+        while len(counts) < 5 or len(set(counts[-5:])) > 1:
+            counts.append(len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.keepers()))
+            time.sleep(0.05)
+        return counts[-1]
 
     def keepers(self) -> list[int]:
         """Return the keepers."""

@@ -34,7 +34,8 @@ DEADLY = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27,
 
 def await_connection(pid: int) -> None:
     """Wait until a process has its signal handlers and a connected socket: it has asked for its call."""
-    while not any(link.readlink().name.startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir()):
+    opened = Path(f"/proc/{pid}/fd")
+    while not any(link.resolve().name.startswith("socket:") for link in opened.iterdir()):  # one may close meanwhile
         time.sleep(0.01)
     time.sleep(0.1)
 
