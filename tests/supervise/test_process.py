@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecall.errors import CannotExecute, NoSuchCommand, ServiceUnavailable, SidecallError
-from sidecall.supervise.keeper import Job
+from sidecall.supervise.keeper import Job, send_job
+from sidecall.supervise.nursery import Nursery
 from sidecall.supervise.process import KeeperLost, Keepers, reset_inherited_signals
 from supervise.conftest import first_line, lives, shell, with_keepers
 
@@ -227,6 +228,20 @@ def test_a_killed_keeper_is_told_and_takes_its_command_along() -> None:
 def parent_of(pid: int) -> int:
     """Return the parent of a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_server_killed_with_something_unread_is_gone_all_the_same(tmp_path: Path) -> None:
+    """The command is asked to end as when the server had read all; its keeper does not fall over the reset."""
+    said = tmp_path / "said"
+    nursery = Nursery.start()
+    line = nursery.keeper()
+    script = f"trap 'echo asked >{said}; exit' TERM; touch {tmp_path}/ready; while :; do sleep 0.02; done"
+    send_job(line, Job([b"sh", b"-c", script.encode()], dict(os.environb), None, 10, leave=False), (2, 2, 2))
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    line.close()  # STARTED has not been read
+    nursery.close()
+    assert said.read_text() == "asked\n"
 
 
 def test_idle_keepers_that_were_killed_are_replaced() -> None:

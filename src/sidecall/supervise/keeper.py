@@ -94,6 +94,18 @@ def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> No
         os.close(file)
 
 
+def receive(line: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
+    """Return the next message and the descriptors with it; nothing once the peer is gone.
+
+    A peer that had something left to read when it went is told by ECONNRESET. Source: unix(7), connect(2).
+    """
+    try:
+        data, received, _, _ = socket.recv_fds(line, _LONGEST_MESSAGE, descriptors)
+    except ConnectionResetError:
+        return b"", []
+    return data, received
+
+
 class Keeper:
     """Runs the jobs that come over a line, one after the other.
 
@@ -123,7 +135,7 @@ class Keeper:
     def _next_job(self) -> tuple[Job | None, list[int]]:
         """Wait for a job; a signal that crossed the end of the last one on its way is nobody's."""
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._line, _LONGEST_MESSAGE, 4)
+            data, descriptors = receive(self._line, 4)
             if not data:
                 return None, []
             if marshal.loads(data)[0] == RUN:  # noqa: S302 the server's own words
@@ -174,7 +186,7 @@ class Keeper:
             self._obey(kept)
 
     def _obey(self, kept: _Kept) -> None:
-        data = self._line.recv(_LONGEST_MESSAGE)
+        data, _ = receive(self._line)
         if not data:
             self._hung_up = True
             self._poll.unregister(self._line)

@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from sidecall.supervise import descent
-from sidecall.supervise.keeper import Keeper
+from sidecall.supervise.keeper import Keeper, receive
 from sidecall.supervise.kernel import become_subreaper, set_name
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Nurse:
             self._strays &= bool(set(descent.children()) - self._keepers)
 
     def _answer(self) -> None:
-        data, lines, _, _ = socket.recv_fds(self._line, 1, 1)
+        data, lines = receive(self._line, 1)
         if not data:
             self._hung_up = True
             self._poll.unregister(self._line)
