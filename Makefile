@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers test check bench soak containers coverage figures clean
+.PHONY: demo demo-containers test check bench soak attacks fuzz containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
@@ -16,13 +16,20 @@ check: ## lint, format, types, import direction
 containers: ## only the tests that cross containers
 	tools/test.sh tests/containers
 
+attacks: ## what a hostile caller tries, and what it comes to, as a table
+	tools/test.sh -q tests/attacks tests/containers/test_policy.py
+
+fuzz: ## a minute of fuzzing in all: codec, states, parameters, calls, configuration
+	tools/fuzz.sh 12
+
 bench: ## side-by-side measurements
 	tools/python.sh benchmarks/bench.py
 
-soak: ## thousands of calls under random kills, on one host and across containers, and servers racing for a name
+soak: ## thousands of calls under random kills, servers racing for a name, hours of fuzzing
 	tools/python.sh benchmarks/soak 10000
 	tools/python.sh benchmarks/soak/race.py 400
 	SIDECALL_SOAK_CALLS=2000 tools/test.sh -s tests/containers/test_faults.py
+	tools/fuzz.sh 3600
 
 coverage: ## branch coverage of the tests
 	tools/coverage.sh

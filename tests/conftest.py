@@ -14,6 +14,8 @@ SIDECALL = str(Path(sys.executable).parent / "sidecall")
 PROGRAMS = Path(__file__).parent / "programs"
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Table = Callable[[str, str], None]
+ROWS = pytest.StashKey[list[tuple[str, str]]]()
 both_modes = pytest.mark.parametrize("mode", [(), ("--relay",)], ids=["passed", "relayed"])
 
 
@@ -55,6 +57,22 @@ class Server:
             assert not self.path.exists()
             assert not Path(f"{self.path}.lock").exists()
         assert "Traceback" not in self.log(), self.log()
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest) -> Table:
+    """Return a function that adds a row to the table of attacks: what was tried, and what happened."""
+    return lambda attack, happened: request.config.stash.setdefault(ROWS, []).append((attack, happened))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of attacks if it was asked for by name: `make attacks`."""
+    rows = config.stash.get(ROWS, [])
+    if rows and any("attacks" in word for word in config.args):
+        terminalreporter.section("attacks")
+        terminalreporter.write_line("| attack | what happened |\n|---|---|")
+        for attack, happened in rows:
+            terminalreporter.write_line(f"| {attack} | {happened} |")
 
 
 @pytest.fixture

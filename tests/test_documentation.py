@@ -18,6 +18,15 @@ def test_the_page_of_commands_is_what_help_prints() -> None:
     assert (REPO / "docs" / "commands.md").read_text() == printed.stdout
 
 
+def test_every_test_that_is_named_is_there() -> None:
+    """A claim in docs/security.md names the tests that hold it."""
+    named = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", (REPO / "docs" / "security.md").read_text())
+    assert len(named) > 20
+    for file, name in named:
+        assert not name or f"def {name}(" in (REPO / file).read_text(), f"{file}::{name}"
+        assert (REPO / file).exists()
+
+
 def test_every_link_leads_somewhere() -> None:
     """A relative link in a page names a file that is there."""
     for page in [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("examples/*/*.md")]:

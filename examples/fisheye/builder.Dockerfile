@@ -13,5 +13,5 @@ RUN python3 -m venv /opt/builder \
  && ln -s /opt/builder/bin/sidecall /opt/builder/bin/snakemake /usr/local/bin/ \
  && rm /tmp/sidecall-*.whl
 
-WORKDIR /images
+WORKDIR /data
 CMD ["sleep", "infinity"]

@@ -53,9 +53,9 @@ start() {
 
 run_pipeline() { # run_pipeline CORES WORK
     say "builder: snakemake --cores $1"
-    in_builder rm -rf "/images/$2" # the container's user owns it
-    in_builder snakemake --quiet all --snakefile /scripts/Snakefile --directory "/images/$2" \
-        --cores "$1" --keep-going --config frames=/images/frames
+    in_builder rm -rf "/data/$2" # the container's user owns it
+    in_builder snakemake --quiet all --snakefile /pipeline/Snakefile --directory "/data/$2" \
+        --cores "$1" --keep-going --config frames=/data/frames
 }
 
 compare() { # compare WORK OTHER-WORK

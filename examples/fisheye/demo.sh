@@ -40,8 +40,8 @@ start_server() {
     SIDECALL_DIR=$DEMO/run
     export SIDECALL_DIR
     mkdir -p "$SIDECALL_DIR"
-    say "sidecall serve --config examples/fisheye/hugin.toml"
-    sidecall serve --config "$HERE/hugin.toml" >"$DEMO/server.log" 2>&1 &
+    say "sidecall serve --config examples/fisheye/hugin.toml --volume images=build/demo"
+    sidecall serve --config "$HERE/hugin.toml" --volume "images=$DEMO" >"$DEMO/server.log" 2>&1 &
     server=$!
     sidecall ping --wait 20 hugin || {
         cat "$DEMO/server.log" >&2

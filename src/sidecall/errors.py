@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_BUG = 70
+EXIT_UNPLACED = 73
 EXIT_BUSY = 75
 EXIT_PROTOCOL = 76
 EXIT_DENIED = 77
@@ -45,13 +46,15 @@ class SidecallError(Exception):
     Args:
         reason: one clause that says what is wrong, without a final stop.
         hint: what the person who reads it can do; empty if there is nothing to say.
+        rule: for the service's audit log alone: the key of the configuration that refused.
     """
 
     code: ClassVar[int] = EXIT_BUG
 
-    def __init__(self, reason: str, hint: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", rule: str = "") -> None:
         self.reason = one_line(reason)
         self.hint = one_line(hint)
+        self.rule = rule
         super().__init__(self.reason)
 
 

@@ -1,17 +1,19 @@
 """How a call ended, and what the caller does about it. Pure: no process is touched here.
 
 The words are those of the design: a call is *exited n*, *signaled s*, *timed out*, *refused* or *lost*; they are
-never mixed up, and only the first two speak of the command's own end.
+never mixed up, and only the first two speak of the command's own end. One more: *unplaced*, the command returned 0 but
+what it wrote could not be put into its place.
 """
 
 from __future__ import annotations
 
 from sidecall._record import Record
-from sidecall.errors import EXIT_LOST, EXIT_TIMED_OUT, ConnectionLost, SidecallError
+from sidecall.errors import EXIT_LOST, EXIT_TIMED_OUT, EXIT_UNPLACED, ConnectionLost, SidecallError
 
 EXITED = "exited"
 SIGNALED = "signaled"
 TIMED_OUT = "timed-out"
+UNPLACED = "unplaced"
 REFUSED = "refused"
 LOST = "lost"
 
@@ -49,7 +51,12 @@ class Outcome(Record):
     @property
     def exit_code(self) -> int:
         """The code to exit with; for a killed command 128 + its signal, as POSIX shells report it."""
-        codes = {SIGNALED: 128 + self.value, TIMED_OUT: EXIT_TIMED_OUT, LOST: EXIT_LOST}
+        codes = {
+            SIGNALED: 128 + self.value,
+            TIMED_OUT: EXIT_TIMED_OUT,
+            UNPLACED: EXIT_UNPLACED,
+            LOST: EXIT_LOST,
+        }
         return codes.get(self.kind, self.value)
 
     def as_dict(self) -> dict[str, object]:

@@ -367,6 +367,50 @@ def test_only_the_service_knows_whether_a_signal_came_before_the_start(
             assert end(caller)[0] == code
 
 
+HEARD = encode(m.Hello(1, (), "test"))
+BEGUN = HEARD + encode(m.Started("1"))
+
+
+def exit_message(ended: int, value: int) -> bytes:
+    """Return an EXIT."""
+    return encode(m.Exit(ended, value, 0, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b"", 125),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 76),
+        (HEARD, 125),
+        (BEGUN, 125),
+        (BEGUN + exit_message(0, 0)[:-1], 125),
+        (HEARD + exit_message(0, 0), 76),
+        (HEARD + exit_message(1, 0), 76),
+        (BEGUN + exit_message(1, 0), 76),
+        (BEGUN + exit_message(1, 200), 76),
+        (BEGUN + exit_message(9, 0), 76),
+        (BEGUN + encode(m.Started("2")) + exit_message(0, 0), 76),
+        (HEARD + encode(m.Refused(0, "all is well", "")), 76),
+        (HEARD + encode(m.Refused(64, "\x1b[2Jevil\nline", "\u202e")), 64),
+        (encode(m.Hello(9, (), "x")) + exit_message(0, 0), 76),
+    ],
+)
+def test_an_unusable_answer_is_never_a_success(folder: Path, answer: bytes, code: int) -> None:
+    """Whatever a broken or hostile service says, the end is one of the table's, said in printable words."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "odd.sock"))
+        listener.listen()
+        caller = start("odd", "true")
+        service, _ = listener.accept()
+        with service:
+            assert service.recv(65536)
+            service.sendall(answer)
+            service.shutdown(socket.SHUT_WR)
+            status, _, said = end(caller)
+    assert status == code, said
+    assert said.decode().replace("\n", "").isprintable()
+
+
 def test_a_full_stream_does_not_block_a_signal(tool: Server) -> None:
     """A caller whose reader does not read can still be interrupted."""
     caller = start("--relay", "tool", "sh", "-c", "echo $$; exec yes")

@@ -26,6 +26,10 @@ name = "kit"
 slots = 2
 grace = 0.5
 
+[volumes.all]
+path = "/"
+access = "write"
+
 [commands.words]
 summary = "Print the words it gets"
 argv = ["{sys.executable}", "{PROGRAMS}/words.py", "{{in}}", ["-n", "{{count}}"], "{{loud}}", "{{tag}}", "s={{size}}"]
@@ -34,7 +38,7 @@ pass-env = ["SHADE"]
 cwd = "{{scratch}}"
 
 [commands.words.parameters]
-in = {{ type = "path", help = "what to read" }}
+in = {{ type = "path", hold = false, help = "what to read" }}
 count = {{ type = "int", min = 1, max = 9, optional = true }}
 loud = {{ type = "flag", value = "--loud" }}
 tag = {{ repeated = true, optional = true, pattern = "[a-z ]+" }}
@@ -64,12 +68,14 @@ def kit(serve: Callable[..., Server], folder: Path) -> Server:
 
 def test_parameters_become_words(kit: Server, sidecall: Run, folder: Path) -> None:
     """Each value is one word and nothing else; what was not given is left out."""
+    relative = os.path.relpath(folder / "a b;c")
+    (folder / "a b;c").touch()
     done = sidecall(
         "exec", "--env", "SHADE=dark", "kit", "words",
-        "--in", "a b;c", "--tag", "x y", "--count=3", "--loud", "--tag", "z",
+        "--in", relative, "--tag", "x y", "--count=3", "--loud", "--tag", "z",
     )  # fmt: skip
     seen = json.loads(done.stdout)
-    assert seen["words"] == [f"{os.getcwd()}/a b;c", "-n", "3", "--loud", "x y", "z", "s=S"]
+    assert seen["words"] == [f"{folder}/a b;c", "-n", "3", "--loud", "x y", "z", "s=S"]
     assert (seen["COLOUR"], seen["SHADE"]) == ("green", "dark")
     assert seen["folder"] == seen["SIDECALL_SCRATCH"]
     assert not os.path.exists(seen["folder"])

@@ -46,7 +46,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     scratch = base / "scratch"
     scratch.mkdir()
     variables = {**os.environ, "PATH": PATH, "SIDECALL_DIR": str(base), "XDG_CACHE_HOME": str(base / "cache")}
-    command = ["sidecall", "serve", "--config", str(EXAMPLE / "hugin.toml")]
+    shared = tmp_path_factory.getbasetemp()
+    command = ["sidecall", "serve", "--config", str(EXAMPLE / "hugin.toml"), "--volume", f"images={shared}"]
     with (
         (base / "log").open("wb") as log,
         subprocess.Popen(
@@ -168,18 +169,27 @@ def test_two_frames_of_one_name_are_refused(
 
 
 def test_missing_project(environment: dict[str, str], tmp_path: Path, frames: Path) -> None:
-    """Hugin says which project it cannot read."""
+    """The caller hears which project is not there, before Hugin is asked."""
     done = hugin(environment, tmp_path / "nope.pto", frames / "one.jpg", tmp_path / "out.tif")
-    assert done.returncode == 1
-    assert f"error while parsing panos tool script: {tmp_path}/nope.pto" in done.stderr
+    assert done.returncode == 64
+    assert f"--pto: '{tmp_path}/nope.pto': No such file or directory" in done.stderr
     assert not (tmp_path / "out.tif").exists()
 
 
 def test_missing_image(environment: dict[str, str], tmp_path: Path, projects: Path) -> None:
-    """Hugin says which image it cannot open."""
+    """The caller hears which image is not there, before Hugin is asked."""
     done = hugin(environment, projects / "flat.pto", tmp_path / "none.jpg", tmp_path / "out.tif")
+    assert done.returncode == 64
+    assert f"--image: '{tmp_path}/none.jpg': No such file or directory" in done.stderr
+
+
+def test_what_is_no_project(environment: dict[str, str], tmp_path: Path, frames: Path) -> None:
+    """Hugin's own words arrive."""
+    (tmp_path / "empty.pto").touch()
+    done = hugin(environment, tmp_path / "empty.pto", frames / "one.jpg", tmp_path / "out.tif")
     assert done.returncode == 1
-    assert f"Unable to open file '{tmp_path}/none.jpg'" in done.stderr
+    assert "error while parsing panos tool script: " in done.stderr
+    assert not (tmp_path / "out.tif").exists()
 
 
 def test_image_that_breaks_off(environment: dict[str, str], tmp_path: Path, frames: Path, projects: Path) -> None:

@@ -92,11 +92,11 @@ def test_a_limit_is_the_last_size_allowed(kind: type[m.Message], limit: int) -> 
 def test_full_frames_fit() -> None:
     """The largest DATA and CALL go through, and both ends agree on where they stop."""
     assert len(encode(m.Data(1, b"x" * 65536))) == 65542
-    empty = len(encode(m.Call(b"", (), (), b"", b"", 0, 0, 0, 0, 0))) - 5
-    largest = m.Call(b"x" * (2097152 - empty), (), (), b"", b"", 0, 0, 0, 0, 0)
+    empty = len(encode(m.Call(b"", (), (), b"", b"", (), 0, 0, 0, 0, 0))) - 5
+    largest = m.Call(b"x" * (2097152 - empty), (), (), b"", b"", (), 0, 0, 0, 0, 0)
     assert frame_at(bytearray(encode(largest)), 0) == (largest, 2097157)
     with pytest.raises(LocalProtocolError):
-        encode(m.Call(b"x" * (2097153 - empty), (), (), b"", b"", 0, 0, 0, 0, 0))
+        encode(m.Call(b"x" * (2097153 - empty), (), (), b"", b"", (), 0, 0, 0, 0, 0))
 
 
 @pytest.mark.parametrize(

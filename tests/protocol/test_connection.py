@@ -32,7 +32,7 @@ ANY_MESSAGE = st.sampled_from(TYPES).flatmap(
 )
 
 HELLO = m.Hello(1, (), "test")
-CALL = m.Call(b"cat", (), (), b"", b"/", 0, 0, m.RELAYED, m.RELAYED, m.NULL)
+CALL = m.Call(b"cat", (), (), b"", b"/", (), 0, 0, m.RELAYED, m.RELAYED, m.NULL)
 EXAMPLES: dict[type[m.Message], m.Message] = {
     m.Hello: HELLO,
     m.Call: CALL,

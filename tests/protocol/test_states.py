@@ -26,7 +26,7 @@ from sidecall.protocol.states import (
 
 TYPES = [kind for number, kind in sorted(m.MESSAGES.items()) if number]
 HELLO = m.Hello(1, (), "test")
-CALL = m.Call(b"cat", (), (), b"", b"/", 0, 0, m.RELAYED, m.RELAYED, m.RELAYED)
+CALL = m.Call(b"cat", (), (), b"", b"/", (), 0, 0, m.RELAYED, m.RELAYED, m.RELAYED)
 EXIT = m.Exit(0, 0, 0, 0, 0, 0, 0, 0)
 
 

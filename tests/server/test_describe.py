@@ -11,6 +11,7 @@ from sidecall.server.config import Command, Service
 from sidecall.server.describe import describe
 from sidecall.server.parameters import Parameter
 from sidecall.server.template import parse_group
+from sidecall.server.volumes import Volume
 
 COMMAND = Command(
     name="stitch",
@@ -26,7 +27,13 @@ COMMAND = Command(
     pass_environment=frozenset({"B", "A"}),
     pass_folder=True,
 )
-SERVICE = Service("hugin", {"stitch": COMMAND, "true": Command("true", ())}, slots=2, queue=3)
+SERVICE = Service(
+    "hugin",
+    {"stitch": COMMAND, "true": Command("true", ())},
+    slots=2,
+    queue=3,
+    volumes=(Volume("data", "/d", writable=True),),
+)
 
 
 def test_a_command_is_described_as_declared() -> None:
@@ -36,6 +43,7 @@ def test_a_command_is_described_as_declared() -> None:
         "any_command": False,
         "slots": 2,
         "queue": 3,
+        "volumes": {"data": {"path": "/d", "access": "write"}},
         "commands": [
             {
                 "name": "stitch",
@@ -43,10 +51,20 @@ def test_a_command_is_described_as_declared() -> None:
                 "timeout": 5.0,
                 "environment": ["A", "B"],
                 "working_folder": True,
+                "stdin": True,
+                "descriptors": True,
+                "signals": ["CONT", "HUP", "INT", "QUIT", "TERM", "TSTP", "USR1", "USR2"],
                 "parameters": [
-                    {"name": "pto", "type": "path", "required": True, "help": "the project"},
+                    {"name": "pto", "type": "path", "required": True, "help": "the project", "access": "read"},
                     {"name": "size", "type": "int", "required": False, "default": "5", "min": 1, "max": 9},
-                    {"name": "mode", "type": "choice", "required": False, "repeated": True, "choices": ["a", "b"]},
+                    {
+                        "name": "mode",
+                        "type": "choice",
+                        "required": False,
+                        "repeated": True,
+                        "choices": ["a", "b"],
+                        "most": 1000,
+                    },
                     {"name": "fast", "type": "flag", "required": False},
                 ],
             }
@@ -67,6 +85,7 @@ def test_a_service_for_any_command_says_so() -> None:
         "any_command": True,
         "slots": 1,
         "queue": 0,
+        "volumes": {},
         "commands": [],
     }
     with pytest.raises(NoSuchCommand):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.errors import SidecallError, UsageError
+from server.plans import plan
+from sidecall.errors import CallDenied, SidecallError, UsageError
 from sidecall.protocol.codec import encode
 from sidecall.protocol.messages import Call, Refused
-from sidecall.server.config import Command, Service
+from sidecall.server.callers import Callers
+from sidecall.server.config import Command, Listen, Service
 from sidecall.server.parameters import Parameter
-from sidecall.server.policy import authorise, needs_scratch, plan, wants_help
+from sidecall.server.policy import command_of, wants_help
 from sidecall.server.template import parse_group
+from sidecall.server.volumes import Volume
 from sidecall.transport.credentials import Peer
 
 if TYPE_CHECKING:
@@ -32,14 +36,19 @@ OPEN = Command(
     folder=parse_group("/declared"),
 )
 CLOSED = Command("closed", (parse_group("run"),), scratch=True)
-SERVICE = Service("s", {"open": OPEN, "closed": CLOSED}, callers=frozenset({7}))
+SERVICE = Service(
+    "s",
+    {"open": OPEN, "closed": CLOSED},
+    listeners=(Listen("s", Callers(frozenset({7}), frozenset({70}))),),
+    volumes=(Volume("all", "/"),),
+)
 
 
 def call(
     command: bytes, *arguments: bytes, env: tuple[bytes, ...] = (), folder: bytes = b"", base: bytes = b"/h"
 ) -> Call:
     """Return a CALL without streams."""
-    return Call(command, arguments, env, folder, base, 0, 0, 0, 0, 0)
+    return Call(command, arguments, env, folder, base, (), 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +77,7 @@ def test_who_wins_when_several_set_the_same() -> None:
     made = plan(SERVICE, call(b"open", env=(b"B=caller=1",)), {b"A": b"server", b"B": b"server", b"C": b"server"})
     assert made.environ == {b"A": b"declared", b"B": b"caller=1", b"C": b"server"}
     assert made.folder == b"/declared"
-    assert plan(SERVICE, call(b"open", folder=b"/caller"), {}).folder == b"/caller"
+    assert plan(SERVICE, call(b"open", folder=b"/usr"), {}).folder == b"/usr"
     assert plan(SERVICE, call(b"closed"), {}, "/tmp/1").environ == {b"SIDECALL_SCRATCH": b"/tmp/1"}
 
 
@@ -78,27 +87,65 @@ def test_who_wins_when_several_set_the_same() -> None:
 def test_the_earlier_deadline_counts(declared: float | None, wanted: int, limit: float | None) -> None:
     """A caller can shorten a command's time, never extend it; 0 is no wish."""
     service = Service("s", {"c": Command("c", (parse_group("x"),), timeout=declared)})
-    assert plan(service, Call(b"c", (), (), b"", b"/", wanted, 0, 0, 0, 0), {}).timeout == limit
+    assert plan(service, Call(b"c", (), (), b"", b"/", (), wanted, 0, 0, 0, 0), {}).timeout == limit
 
 
-def test_scratch_and_help() -> None:
-    """Only a declared command has a scratch folder or help, and help is the whole request or none."""
+def test_help_is_the_whole_request() -> None:
+    """Only a declared command has help, and help is the whole request or none."""
     anything = Service("any", None)
-    assert needs_scratch(SERVICE, call(b"closed"))
-    assert not needs_scratch(SERVICE, call(b"open"))
-    assert not needs_scratch(anything, call(b"closed"))
+    assert command_of(SERVICE, call(b"closed")) is CLOSED
+    assert command_of(anything, call(b"closed")) is None
     assert wants_help(SERVICE, call(b"open", b"--help"))
     assert wants_help(SERVICE, call(b"open", b"-h"))
     assert not wants_help(SERVICE, call(b"open", b"--help", b"x"))
     assert not wants_help(anything, call(b"ls", b"--help"))
 
 
-@pytest.mark.parametrize("uid", [0, 6, 8, 65534])
-def test_others_are_told_their_uid(uid: int) -> None:
-    """A caller that may not call hears which uid the kernel reports: translated ones surprise people."""
+@pytest.mark.parametrize(
+    ("peer", "allowed"),
+    [
+        (Peer(7, 1), True),
+        (Peer(8, 70), True),
+        (Peer(8, 1, (5, 70)), True),
+        (Peer(0, 0), False),
+        (Peer(6, 7), False),
+        (Peer(8, 1, (7,)), False),
+        (Peer(65534, 65534, (65534,)), False),
+    ],
+)
+def test_only_named_users_and_groups_may_call(peer: Peer, allowed: bool) -> None:
+    """The kernel's numbers decide; a caller that may not call hears its uid: translated ones surprise people."""
+    if allowed:
+        assert SERVICE.at("s", peer).commands == SERVICE.commands
+        return
     with pytest.raises(SidecallError) as error:
-        authorise(SERVICE, Peer(uid, 0))
-    assert (error.value.code, error.value.reason) == (77, f"uid {uid} may not call this service")
+        SERVICE.at("s", peer)
+    assert (error.value.code, error.value.reason) == (77, f"uid {peer.uid} may not call this service")
+
+
+def test_the_unmapped_identity_matches_no_rule() -> None:
+    """65534 stands for everybody without a mapping, so a rule that names it lets nobody in."""
+    rule = Callers(frozenset({65534}), frozenset({65534}))
+    assert not rule.include(Peer(65534, 65534, (65534,)))
+
+
+def test_a_listener_and_a_command_narrow_what_is_offered() -> None:
+    """What a caller may not run does not exist for it, and what another listener offers neither."""
+    mine = replace(OPEN, callers=Callers(frozenset({7})))
+    service = replace(
+        SERVICE,
+        commands={"open": mine, "closed": CLOSED},
+        listeners=(
+            Listen("a", Callers(frozenset({7, 8}))),
+            Listen("b", Callers(frozenset({7})), frozenset({"closed"})),
+        ),
+    )
+    assert set(service.at("a", Peer(7, 0)).commands or ()) == {"open", "closed"}
+    assert set(service.at("a", Peer(8, 0)).commands or ()) == {"closed"}
+    assert set(service.at("b", Peer(7, 0)).commands or ()) == {"closed"}
+    for listener, uid in (("b", 8), ("c", 7)):
+        with pytest.raises(CallDenied):
+            service.at(listener, Peer(uid, 0))
 
 
 BIG = b"b" * 100_000

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from conftest import Server
 
 HELLO = m.Hello(1, (b"pass",), "test")
-TRUE = m.Call(b"true", (), (), b"", b"/", 0, 0, m.NULL, m.NULL, m.NULL)
-SLEEP = m.Call(b"sleep", (b"60",), (), b"", b"/", 0, 0, m.RELAYED, m.NULL, m.NULL)
+TRUE = m.Call(b"true", (), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
+SLEEP = m.Call(b"sleep", (b"60",), (), b"", b"/", (), 0, 0, m.RELAYED, m.NULL, m.NULL)
 
 
 def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.Message]:
@@ -45,9 +45,13 @@ def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.M
         ((m.Hello(1, (b"zip",), "x"), TRUE, m.Ping()), 76, "the feature 'zip' is not known here"),
         ((TRUE,), 76, "Call does not fit a caller that is idle"),
         ((HELLO, HELLO), 76, "Hello does not fit a caller that is ready"),
-        ((HELLO, m.Call(b"true", (), (), b"", b"/", 0, 0, 1, 1, 1)), 1, "the passed descriptors did not arrive"),
-        ((HELLO, m.Call(b"true", (), (), b"", b"/", 0, 0, 9, 0, 0)), 76, "Call has an unknown mode 9 for stream 0"),
-        ((HELLO, m.Call(b"a\0b", (), (), b"", b"/", 0, 0, 0, 0, 0)), 64, "a command's words cannot be empty or have"),
+        ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 1, 1, 1)), 1, "the passed descriptors did not arrive"),
+        ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 9, 0, 0)), 76, "Call has an unknown mode 9 for stream 0"),
+        (
+            (HELLO, m.Call(b"a\0b", (), (), b"", b"/", (), 0, 0, 0, 0, 0)),
+            64,
+            "a command's words cannot be empty or have",
+        ),
     ],
 )
 def test_a_wrong_word_is_refused_by_name(tool: Server, messages: tuple[m.Message, ...], code: int, reason: str) -> None:

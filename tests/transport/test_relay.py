@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transport.conftest import Driver
 
 HELLO = m.Hello(1, (), "test")
-CALL = m.Call(b"cat", (), (), b"", b"/", 0, 0, m.RELAYED, m.RELAYED, m.RELAYED)
+CALL = m.Call(b"cat", (), (), b"", b"/", (), 0, 0, m.RELAYED, m.RELAYED, m.RELAYED)
 STREAM = (m.Data, m.Eof, m.Window, m.Stop)
 
 
@@ -221,7 +221,7 @@ def test_what_the_socket_cannot_take_follows(driver: Driver) -> None:
     heard: list[m.Message] = []
     ends: list[SidecallError | None] = []
     sender = Channel(driver.loop, ours, Connection(CALLER), heard.append, ends.append)
-    call = m.Call(b"x" * 2_000_000, (), (), b"", b"", 0, 0, 0, 0, 0)
+    call = m.Call(b"x" * 2_000_000, (), (), b"", b"", (), 0, 0, 0, 0, 0)
     sender.send(HELLO, call)
     closed: list[bool] = []
     sender.finish(lambda: closed.append(True))

@@ -45,7 +45,8 @@ def render(answer: bytes) -> str:
     description: Description = json.loads(answer)
     if description["any_command"]:
         return f"{description['service']} runs any command of its callers\n"
-    return "\n".join(_command(description["service"], command) for command in description["commands"])
+    commands = [_command(description["service"], command) for command in description["commands"]]
+    return "\n".join([*commands, *_volumes(description["volumes"])])
 
 
 def _command(service: str, command: Description) -> str:
@@ -57,6 +58,14 @@ def _command(service: str, command: Description) -> str:
         lines += ["", *(f"  {left:<{width}}{right}".rstrip() for left, right in rows)]
     lines += ["", *(f"  {remark}" for remark in _remarks(command))] if list(_remarks(command)) else []
     return "\n".join(lines) + "\n"
+
+
+def _volumes(volumes: dict[str, Description]) -> list[str]:
+    """Return the volumes as text; where a caller has them does not matter."""
+    if not volumes:
+        return []
+    rows = [f"  {name}: {each['path']} at the service, to {each['access']}\n" for name, each in volumes.items()]
+    return ["volumes for paths; a caller may have them at other places\n" + "".join(rows)]
 
 
 def _usage(command: Description) -> str:
@@ -79,7 +88,9 @@ def _explanation(parameter: Description) -> str:
     parts += [f"matches {parameter['pattern']}"] if "pattern" in parameter else []
     parts += [f"at least {parameter['min']:g}"] if "min" in parameter else []
     parts += [f"at most {parameter['max']:g}"] if "max" in parameter else []
-    parts += ["may be repeated"] if parameter.get("repeated") else []
+    parts += [f"up to {parameter['most']} times"] if parameter.get("repeated") else []
+    parts += ["written"] if parameter.get("access") == "write" else []
+    parts += [f"on the volume {' or '.join(parameter['volumes'])}"] if "volumes" in parameter else []
     parts += [f"default {parameter['default']}"] if "default" in parameter else []
     return "; ".join(part for part in parts if part)
 
@@ -91,3 +102,5 @@ def _remarks(command: Description) -> Iterator[str]:
         yield f"takes {', '.join(command['environment'])} with --env"
     if command["working_folder"]:
         yield "takes a working folder with --cwd"
+    if not command["stdin"]:
+        yield "takes no stdin"

@@ -9,8 +9,9 @@ from sidecall.cli import say
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import die_of
 from sidecall.errors import UsageError
-from sidecall.server.config import Service, default_slots, load
-from sidecall.server.lifecycle import run
+from sidecall.server.config import Listen, Service, default_slots, only_me
+from sidecall.server.lifecycle import Offer, run
+from sidecall.server.loading import load
 from sidecall.server.service import CallService
 from sidecall.transport.address import socket_path
 from sidecall.transport.listener import Listener
@@ -18,7 +19,7 @@ from sidecall.transport.listener import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-USAGE = """sidecall serve --config FILE [--check]
+USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
        sidecall serve --allow-any NAME
        sidecall serve [--max-children N] NAME APP [ARG...]"""
 ABOUT = """\
@@ -28,6 +29,7 @@ or wire one app to each caller as a bridge."""
 OPTIONS = (
     Option("--config", "FILE", "offer the commands that FILE (TOML) declares"),
     Option("--check", "", "only check the configuration"),
+    Option("--volume", "NAME=PATH", "with --config: where a declared volume is on this side; may be repeated"),
     Option("--allow-any", "NAME", "offer any command under NAME; for development"),
     Option("--slots", "N", "with --allow-any: calls that run at once; by default one for each processor"),
     Option("--queue", "N", "with --allow-any: calls that may wait; 1000 by default"),
@@ -38,6 +40,7 @@ OPTIONS = (
 )
 _GOES_WITH = {
     "check": "config",
+    "volume": "config",
     "slots": "allow-any",
     "queue": "allow-any",
     "grace": "allow-any",
@@ -74,30 +77,44 @@ def _refuse_mixtures(options: Parsed) -> None:
 
 def _serve_config(options: Parsed, log: Callable[[str], None]) -> int:
     file = os.path.abspath(options.text("config"))
-    service = load(file)
+    mounts = dict(_volume(given) for given in options.all("volume"))
+    service = load(file, mounts)
     if options.flag("check"):
         commands = ", ".join(service.commands or ())
         print(f"{options.text('config')}: {service.name} offers {commands}")
         return 0
-    return _serve_calls(service, log, lambda: load(file))
+    return _serve_calls(service, log, lambda: load(file, mounts))
+
+
+def _volume(given: str) -> tuple[str, str]:
+    name, equals, path = given.partition("=")
+    if not name or not equals or not path:
+        raise UsageError(f"--volume takes NAME=PATH, not {given!r}")
+    return name, os.path.abspath(path)
 
 
 def _any_command(options: Parsed) -> Service:
+    name = options.text("allow-any")
     return Service(
-        name=options.text("allow-any"),
+        name=name,
         commands=None,
         slots=options.integer("slots", default_slots(), 1),
         queue=options.integer("queue", 1000, 0),
         grace=options.seconds("grace") or 10.0,
         drain=options.seconds("drain") or 5.0,
+        listeners=(Listen(name, only_me()),),
     )
 
 
 def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[[], Service] | None = None) -> int:
-    offer = "any command" if service.commands is None else ", ".join(service.commands)
-    path = socket_path(service.name, os.environ)
-    server = CallService(service, log, reload)
-    return _end(run(lambda: _listener(path, service.mode), f"{offer}; {service.slots} slots", server))
+    offers = {listen.name: _offer(service, listen) for listen in service.listeners}
+    return _end(run(offers, CallService(service, log, reload)))
+
+
+def _offer(service: Service, listen: Listen) -> Offer:
+    names = service.commands if listen.commands is None else sorted(listen.commands)
+    words = "any command" if names is None else ", ".join(names)
+    return Offer(_listener(listen.name, listen.mode), f"{words}; {service.slots} slots")
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
@@ -108,13 +125,15 @@ def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
 
     name, *app = options.words
     children = options.integer("max-children", 1, 1)
-    path = socket_path(name, os.environ)
     find_executable(app[0], os.environ)
-    return _end(run(lambda: _listener(path, 0o600), f"bridge to {app[0]}", Bridge(app, children, path, log)))
+    bridge = Bridge(app, children, socket_path(name, os.environ), log)
+    return _end(run({name: Offer(_listener(name, 0o600), f"bridge to {app[0]}")}, bridge))
 
 
-def _listener(path: str, mode: int) -> Listener:
-    return Listener.inherited(os.environ) or Listener(path, mode)
+def _listener(name: str, mode: int) -> Callable[[], Listener]:
+    """Return what opens a listener, or takes the one that a service manager has passed on."""
+    path = socket_path(name, os.environ)
+    return lambda: Listener.inherited(os.environ) or Listener(path, mode)
 
 
 def _end(code: int) -> int:

@@ -8,16 +8,19 @@ import stat
 
 from sidecall import __version__
 from sidecall._record import Record
+from sidecall.client.folders import folders_of
 from sidecall.client.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SignalWatch
 from sidecall.errors import (
     EXIT_LOST,
     ConnectionLost,
     DescriptorsLost,
+    LocalProtocolError,
     ProtocolError,
     SidecallError,
+    UsageError,
     refusal,
 )
-from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, Outcome, Usage
+from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import CALLER
@@ -34,7 +37,26 @@ if TYPE_CHECKING:
 _PATIENCE = 2
 """INT signals that the service is trusted to act on: it kills the command at the second. The next one leaves it."""
 
-_ENDED = {m.ENDED_EXITED: EXITED, m.ENDED_SIGNALED: SIGNALED, m.ENDED_TIMED_OUT: TIMED_OUT}
+_ENDED = {
+    m.ENDED_EXITED: EXITED,
+    m.ENDED_SIGNALED: SIGNALED,
+    m.ENDED_TIMED_OUT: TIMED_OUT,
+    m.ENDED_UNPLACED: UNPLACED,
+}
+_ENDED_OTHERWISE = _ENDED.keys() - {m.ENDED_SIGNALED}
+_LAST_SIGNAL = 64
+"""SIGRTMAX. Source: signal(7)."""
+
+_EXPLAINED = {
+    TIMED_OUT: (
+        "the command ran into its deadline and was stopped",
+        "give it more time with `--timeout`, or in the service's configuration",
+    ),
+    UNPLACED: (
+        "the command returned 0, but what it was to write could not be put into its place",
+        "did it write the file that it was told to? The service's log says more",
+    ),
+}
 
 
 class Request(Record):
@@ -161,7 +183,7 @@ class _Attempt:
         return self._result
 
     def _send_request(self) -> None:
-        request = self._request
+        request, base = self._request, os.getcwdb()
         features = {m.PASSED: m.FEATURE_PASS, m.RELAYED: m.FEATURE_RELAY}
         needed = tuple(features[mode] for mode in sorted(set(self._modes)) if mode in features)
         call = m.Call(
@@ -169,7 +191,8 @@ class _Attempt:
             arguments=request.arguments,
             environment=request.environment,
             directory=request.directory,
-            base=os.getcwdb(),
+            base=base,
+            folders=folders_of(base, (request.directory, *request.arguments)),
             timeout_ms=max(1, round(request.timeout * 1000)) if request.timeout else 0,
             flags=0 if request.may_wait else m.FLAG_NO_WAIT,
             stdin=self._modes[0],
@@ -179,7 +202,11 @@ class _Attempt:
         passed = [
             fd for fd, mode in zip(self._streams, self._modes, strict=True) if fd is not None and mode == m.PASSED
         ]
-        self._channel.send(m.Hello(m.VERSION, needed, f"sidecall {__version__}"), call, pass_descriptors=passed)
+        hello = m.Hello(m.VERSION, needed, f"sidecall {__version__}")
+        try:
+            self._channel.send(hello, call, pass_descriptors=passed)
+        except LocalProtocolError as error:
+            raise UsageError(f"the call is too long: {error}", "send large things on stdin, or as a file") from error
 
     def _open_relay(self) -> Relay:
         from sidecall.transport.relay import Relay
@@ -234,19 +261,21 @@ class _Attempt:
             self._channel.send(m.Signal(SIGCONT))
 
     def _on_exit(self, end: m.Exit) -> None:
-        if end.ended not in _ENDED or not (self._call_id or end.ended == m.ENDED_SIGNALED):
-            self._error = ProtocolError(f"the service reports an impossible end {end.ended}")
+        by_signal = end.ended == m.ENDED_SIGNALED and 0 < end.value <= _LAST_SIGNAL
+        if not by_signal and (end.ended not in _ENDED_OTHERWISE or not self._call_id):
+            self._error = ProtocolError(f"the service reports an impossible end {end.ended}, {end.value}")
             return
         if not self._call_id:
             self._result = Outcome(SIGNALED, end.value, reason="interrupted before the command started")
             return
-        timed_out = end.ended == m.ENDED_TIMED_OUT
+        kind = _ENDED[end.ended]
+        reason, hint = _EXPLAINED.get(kind, ("", ""))
         self._result = Outcome(
-            _ENDED[end.ended],
-            0 if timed_out else end.value,
+            kind,
+            0 if reason else end.value,
             core_dumped=bool(end.core_dumped),
-            reason="the command ran into its deadline and was stopped" if timed_out else "",
-            hint="give it more time with `--timeout`, or in the service's configuration" if timed_out else "",
+            reason=reason,
+            hint=hint,
             call_id=self._call_id,
             usage=Usage(
                 queued=end.queued_us / 1e6,

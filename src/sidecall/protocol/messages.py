@@ -38,6 +38,7 @@ FLAG_NO_WAIT = 1
 ENDED_EXITED = 0
 ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
+ENDED_UNPLACED = 3
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
 """HUP, INT, QUIT, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
@@ -89,6 +90,7 @@ class Call(Message, number=2, limit=CALL_LIMIT):
     environment: strings
     directory: string
     base: string
+    folders: strings
     timeout_ms: u64
     flags: u8
     stdin: u8

@@ -46,11 +46,12 @@ class Bridge:
         self._ending = False
         self._apps: dict[asyncio.Task[None], Process | None] = {}
 
-    def open(self, door: Door, keepers: Keepers) -> None:
+    def open(self, doors: Sequence[Door], keepers: Keepers) -> None:
         """Begin to serve."""
-        self._door, self._keepers = door, keepers
+        (self._door,) = doors
+        self._keepers = keepers
 
-    def receive(self, sock: socket.socket) -> None:
+    def receive(self, _listener: str, sock: socket.socket) -> None:
         """Start an app for a connection; while as many as allowed run, the others wait at the door."""
         if self._ending:
             sock.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 from sidecall.server.policy import declared_command
@@ -25,6 +26,10 @@ def describe(service: Service, name: str = "") -> bytes:
             "any_command": service.commands is None,
             "slots": service.slots,
             "queue": service.queue,
+            "volumes": {
+                volume.name: {"path": volume.path, "access": "write" if volume.writable else "read"}
+                for volume in service.volumes
+            },
             "commands": [_command(command) for command in chosen],
         }
     ).encode()
@@ -37,6 +42,9 @@ def _command(command: Command) -> dict[str, object]:
         "timeout": command.timeout,
         "environment": sorted(command.pass_environment),
         "working_folder": command.pass_folder,
+        "stdin": command.stdin,
+        "descriptors": command.passes,
+        "signals": sorted(signal.Signals(number).name.removeprefix("SIG") for number in command.signals),
         "parameters": [_parameter(parameter) for parameter in command.parameters.values()],
     }
 
@@ -53,5 +61,9 @@ def _parameter(parameter: Parameter) -> dict[str, object]:
         "choices": list(parameter.choices) or None,
         "min": parameter.minimum,
         "max": parameter.maximum,
+        "most": parameter.most if parameter.repeated else None,
+        "secret": parameter.secret or None,
+        "access": parameter.access if parameter.type == "path" else None,
+        "volumes": list(parameter.volumes) or None,
     }
     return fields | {key: value for key, value in extras.items() if value is not None}

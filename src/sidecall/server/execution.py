@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sidecall.outcome import SIGNALED, from_wait_status
@@ -36,13 +36,38 @@ class End:
 
     process: Ended
     timed_out: bool
+    is_unplaced: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the command returned 0."""
+        return not self.timed_out and self.process.status == 0
+
+    def unplaced(self) -> End:
+        """Return the end of a call whose command returned 0, but whose output could not be put into its place."""
+        return replace(self, is_unplaced=True)
+
+    def fields(self, message: m.Exit) -> dict[str, object]:
+        """Return the end as fields of the audit log; times in seconds, memory in bytes."""
+        outcome = from_wait_status(self.process.status)
+        kind = "unplaced" if self.is_unplaced else "timed-out" if self.timed_out else outcome.kind
+        return {
+            "outcome": kind,
+            "value": outcome.value,
+            "queued": message.queued_us / 1e6,
+            "run": message.run_us / 1e6,
+            "user": message.user_us / 1e6,
+            "system": message.system_us / 1e6,
+            "max_rss": message.max_rss,
+        }
 
     def message(self, queued: float, run: float) -> m.Exit:
         """Return the EXIT message; `queued` and `run` are seconds."""
         outcome, used = from_wait_status(self.process.status), self.process.used
         by_signal = m.ENDED_SIGNALED if outcome.kind == SIGNALED else m.ENDED_EXITED
+        own_end = m.ENDED_UNPLACED if self.is_unplaced else by_signal
         return m.Exit(
-            ended=m.ENDED_TIMED_OUT if self.timed_out else by_signal,
+            ended=m.ENDED_TIMED_OUT if self.timed_out else own_end,
             value=outcome.value,
             core_dumped=int(outcome.core_dumped),
             queued_us=int(queued * 1e6),
@@ -96,10 +121,24 @@ class Execution:
         with contextlib.ExitStack() as child_ends:
             ends = []
             for stream, mode in enumerate(self._call.streams):
-                ends.append(self._child_end(stream, mode))
+                wanted = plan.stdin or stream != m.STDIN
+                ends.append(self._child_end(stream, mode) if wanted else self._no_stdin(mode))
                 child_ends.callback(os.close, ends[-1])
             self._channel.refuse_descriptors()
-            job = Job(plan.argv, plan.environ, plan.folder, plan.grace, plan.leaves_helpers)
+            runs_as = plan.identity
+            job = Job(
+                argv=plan.argv,
+                environ=plan.environ,
+                folder=plan.folder,
+                grace=plan.grace,
+                leave=plan.leaves_helpers,
+                uid=runs_as.uid,
+                gid=runs_as.gid,
+                groups=runs_as.groups,
+                umask=runs_as.umask,
+                nice=runs_as.nice,
+                limits=runs_as.limits,
+            )
             self._process = await keepers.spawn(job, (ends[0], ends[1], ends[2]))
         for number in self._early_signals:
             self.signal(number)
@@ -108,6 +147,16 @@ class Execution:
         if plan.timeout is not None:
             deadline = asyncio.get_running_loop().call_later(plan.timeout, self._on_deadline)
             self._process.on_end(deadline.cancel)
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """How many bytes of each relayed stream went through here; those of passed ones nobody counts."""
+        names = ("stdin", "stdout", "stderr")
+        return {
+            name: self._relay.moved[stream]
+            for stream, (name, mode) in enumerate(zip(names, self._call.streams, strict=True))
+            if mode == m.RELAYED
+        }
 
     def receive(self, message: m.Message) -> None:
         """Act on a message about a stream."""
@@ -170,6 +219,12 @@ class Execution:
         if self._process is not None and not self._cancelled:
             self._timed_out = True
             self._process.stop(self._grace)
+
+    def _no_stdin(self, mode: int) -> int:
+        """Return an empty stdin; what the caller sends is not taken, and it is told so."""
+        unwanted = self._child_end(m.STDIN, mode)
+        os.close(unwanted)
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _child_end(self, stream: int, mode: int) -> int:
         """Return the descriptor that the command gets for a stream."""

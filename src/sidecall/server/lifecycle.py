@@ -12,7 +12,8 @@ import os
 import resource
 import signal
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server.door import Door
 from sidecall.server.notify import notify
@@ -23,7 +24,7 @@ from sidecall.supervise.process import Keepers, reset_inherited_signals
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Protocol
 
     from sidecall.transport.listener import Listener
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
             """Seconds that what runs has to end by itself after TERM."""
             ...
 
-        def open(self, door: Door, keepers: Keepers, /) -> None:
-            """Begin to serve: connections come through the door, commands are started by keepers."""
+        def open(self, doors: Sequence[Door], keepers: Keepers, /) -> None:
+            """Begin to serve: connections come through the doors, commands are started by keepers."""
             ...
 
-        def receive(self, sock: socket.socket, /) -> None:
-            """Serve one connection."""
+        def receive(self, listener: str, sock: socket.socket, /) -> None:
+            """Serve one connection to a listener."""
             ...
 
         def reload(self) -> None:
@@ -64,12 +65,18 @@ if TYPE_CHECKING:
 _EXIT_NO_NURSERY = 70
 
 
-def run(open_listener: Callable[[], Listener], announcement: str, server: Server) -> int:
+class Offer(NamedTuple):
+    """One listener to be: what opens it, and what the ready line on stderr says after its path."""
+
+    listen: Callable[[], Listener]
+    words: str
+
+
+def run(offers: Mapping[str, Offer], server: Server) -> int:
     """Listen and serve until INT or TERM.
 
     Args:
-        open_listener: makes the listener.
-        announcement: what the ready line on stderr says after the socket's path.
+        offers: where to listen, by the names that the server knows the listeners by.
         server: what to do with the connections.
 
     Returns:
@@ -84,8 +91,10 @@ def run(open_listener: Callable[[], Listener], announcement: str, server: Server
     nursery = Nursery.start()
     try:
         _raise_descriptor_limit()
-        with open_listener() as listener:
-            return asyncio.run(_Life(listener, announcement, server, nursery).live())
+        with contextlib.ExitStack() as stack:
+            opened = {name: stack.enter_context(offer.listen()) for name, offer in offers.items()}
+            words = {name: offer.words for name, offer in offers.items()}
+            return asyncio.run(_Life(opened, words, server, nursery).live())
     finally:
         nursery.close()
         if nursery.was_killed:
@@ -93,9 +102,11 @@ def run(open_listener: Callable[[], Listener], announcement: str, server: Server
 
 
 class _Life:
-    def __init__(self, listener: Listener, announcement: str, server: Server, nursery: Nursery) -> None:
-        self._listener = listener
-        self._announcement = announcement
+    def __init__(
+        self, listeners: Mapping[str, Listener], words: Mapping[str, str], server: Server, nursery: Nursery
+    ) -> None:
+        self._listeners = listeners
+        self._words = words
         self._server = server
         self._nursery = nursery
         self._code = 0
@@ -106,18 +117,25 @@ class _Life:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        door = Door(loop, self._listener.sock, self._server.receive)
+        doors = [
+            Door(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
+        ]
         keepers = Keepers(self._nursery)
-        self._server.open(door, keepers)
-        door.open()
-        print(f"sidecall: serving {self._listener.path} ({self._announcement})", file=sys.stderr, flush=True)
+        self._server.open(doors, keepers)
+        for door in doors:
+            door.open()
+        for name, listener in self._listeners.items():
+            print(f"sidecall: serving {listener.path} ({self._words[name]})", file=sys.stderr, flush=True)
         notify("READY=1")
         ending = await self._next_ending()
         notify("STOPPING=1")
-        self._listener.vanish()
+        for listener in self._listeners.values():
+            listener.vanish()
         self._server.turn_away()
-        door.close()
-        self._listener.close()
+        for door in doors:
+            door.close()
+        for listener in self._listeners.values():
+            listener.close()
         if ending == signal.SIGTERM:
             await self._idle_or_signal(self._server.drain)
         self._server.cancel(None)

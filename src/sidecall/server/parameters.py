@@ -38,6 +38,12 @@ class Parameter:
         maximum: for int and float: the greatest value allowed.
         value: for flag: the word that stands for the flag.
         leading_dash: for str: whether a value may begin with `-`, and so look like an option to the tool.
+        most: for repeated: how many times it may be given.
+        secret: whether its value is kept out of logs and messages.
+        access: for path: `read` or `write`.
+        volumes: for path: the names of the volumes it may be on; empty for any.
+        hold: for path: whether the command gets a name for what was checked, instead of the volume's own path.
+        replace: for path: whether what is written appears in its place only when the command has returned 0.
     """
 
     name: str
@@ -52,6 +58,12 @@ class Parameter:
     maximum: float | None = None
     value: str = ""
     leading_dash: bool = False
+    most: int = 1000
+    secret: bool = False
+    access: str = "read"
+    volumes: tuple[str, ...] = ()
+    hold: bool = True
+    replace: bool = False
 
     def check(self, given: bytes, base: str) -> bytes:
         """Return the value that the command sees for what the caller gave.
@@ -69,8 +81,8 @@ class Parameter:
         text = given.decode(errors="surrogateescape")
         complaint = complaint or self._complaint(text)
         if complaint:
-            shown = text.encode(errors="backslashreplace").decode()
-            raise UsageError(f"--{self.name} {complaint}: {shown!r}", self.help)
+            shown = "" if self.secret else ": " + repr(text.encode(errors="backslashreplace").decode())
+            raise UsageError(f"--{self.name} {complaint}{shown}", self.help)
         return given
 
     def _path(self, given: bytes, base: str) -> bytes:
@@ -122,6 +134,8 @@ def parse(
         values = given.setdefault(name, [])
         if len(values) > 1 and not parameter.repeated:
             raise UsageError(f"--{name} is given {len(values)} times, but may be given once")
+        if len(values) > parameter.most:
+            raise UsageError(f"--{name} is given {len(values)} times, but may be given {parameter.most} times")
         if not values and parameter.default is not None:
             values.append(parameter.check(parameter.default.encode(), base))
         if not values and not parameter.optional and parameter.type != "flag":

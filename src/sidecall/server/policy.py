@@ -6,12 +6,13 @@ Deny by default: nothing that a caller says reaches a command unless it was decl
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, NoSuchCommand, UsageError
 from sidecall.protocol.messages import SIGNALS
-from sidecall.server.config import SCRATCH, UNMAPPED_UID, Command, Service
+from sidecall.server.audit import shown
+from sidecall.server.config import SCRATCH, Command, Identity, Service
 from sidecall.server.parameters import parse
 from sidecall.server.template import fill
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sidecall.protocol.messages import Call
-    from sidecall.transport.credentials import Peer
+    from sidecall.server.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Plan:
         grace: seconds between TERM and KILL.
         leaves_helpers: whether processes that outlive the command are left running.
         signals: the numbers of the signals that the caller may send.
+        identity: what it becomes before it runs.
+        stdin: whether it gets the caller's stdin.
+        parameters: what the caller said, as text for the audit log.
     """
 
     argv: list[bytes]
@@ -43,45 +47,40 @@ class Plan:
     grace: float
     leaves_helpers: bool = False
     signals: frozenset[int] = SIGNALS
+    identity: Identity = field(default_factory=Identity)
+    stdin: bool = True
+    parameters: Mapping[str, object] = field(default_factory=dict)
 
 
-def authorise(service: Service, peer: Peer) -> None:
-    """Let a caller in, or not.
+def command_of(service: Service, call: Call) -> Command | None:
+    """Return the declared command that is called; None if the service runs any.
 
     Raises:
-        CallDenied: the caller's uid is not among those that may call.
+        NoSuchCommand: the service does not offer it.
     """
-    if peer.uid == UNMAPPED_UID or peer.uid not in service.callers:
-        raise CallDenied(
-            f"uid {peer.uid} may not call this service",
-            "the service's configuration has to name it under `callers`",
-        )
+    return None if service.commands is None else declared_command(service, command_name(call.command))
 
 
-def needs_scratch(service: Service, call: Call) -> bool:
-    """Tell whether a call gets a folder of its own."""
-    return service.commands is not None and declared_command(service, command_name(call.command)).scratch
-
-
-def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: str = "") -> Plan:
+def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Paths, scratch: str = "") -> Plan:
     """Work out what a call executes.
 
     Args:
         service: what is offered.
         call: what is asked for.
         environ: the server's own environment.
-        scratch: the call's own folder, if `needs_scratch`.
+        paths: finds the files that the call names.
+        scratch: the call's own folder, if its command wants one.
 
     Raises:
         NoSuchCommand: the command is not offered.
         UsageError: its parameters are wrong.
-        CallDenied: the caller may not set what it wants to set.
+        CallDenied: the caller may not set what it wants to set, or not use a file.
     """
     if b"\0" in call.directory + call.base:
         raise UsageError("a folder's name cannot have a NUL byte")
     if service.commands is None:
         return _plan_any(service, call, environ)
-    return _plan_declared(service, call, environ, scratch)
+    return _plan_declared(service, call, environ, paths, scratch)
 
 
 def wants_help(service: Service, call: Call) -> bool:
@@ -98,7 +97,9 @@ def declared_command(service: Service, name: str) -> Command:
     command = (service.commands or {}).get(name)
     if command is None:
         raise NoSuchCommand(
-            f"{service.name} has no command {name!r}", f"`sidecall describe {service.name}` lists what it has"
+            f"{service.name} has no command {name!r}",
+            f"`sidecall describe {service.name}` lists what it has",
+            rule=service.withheld.get(name, "commands"),
         )
     return command
 
@@ -113,29 +114,41 @@ def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes]) -> P
     if not call.command or any(b"\0" in word for word in words):
         raise UsageError("a command's words cannot be empty or have a NUL byte")
     folder = call.directory or None
-    return Plan(words, {**environ, **_variables(call)}, folder, _timeout(call, None), service.grace)
+    shown = {"arguments": [word.decode(errors="backslashreplace") for word in call.arguments]}
+    variables = {**environ, **_variables(call)}
+    return Plan(words, variables, folder, _timeout(call, None), service.grace, parameters=shown)
 
 
-def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes], scratch: str) -> Plan:
+def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Paths, scratch: str) -> Plan:
     command = declared_command(service, command_name(call.command))
     variables = _variables(call)
-    for name in variables:
-        if os.fsdecode(name) not in command.pass_environment:
+    for variable in variables:
+        if os.fsdecode(variable) not in command.pass_environment:
             raise CallDenied(
-                f"{command.name} does not take {os.fsdecode(name)} from a caller's environment",
+                f"{command.name} does not take {os.fsdecode(variable)} from a caller's environment",
                 "the service's configuration would have to name it under `pass-env`",
+                rule=f"commands.{command.name}.pass-env",
             )
     if call.directory and not command.pass_folder:
         raise CallDenied(
             f"{command.name} does not let a caller choose its working folder",
             "call without `--cwd`, or have the service's configuration say `pass-cwd = true`",
+            rule=f"commands.{command.name}.pass-cwd",
         )
     values = parse(command.parameters, call.arguments, os.fsdecode(call.base), command.name)
+    said = shown(values, frozenset(name for name, parameter in command.parameters.items() if parameter.secret))
+    for name, parameter in command.parameters.items():
+        if parameter.type == "path":
+            values[name] = tuple(paths.use(parameter, path) for path in values[name])
     values[SCRATCH] = (os.fsencode(scratch),)
     declared = {os.fsencode(name): os.fsencode(value) for name, value in command.environment.items()}
     if scratch:
         declared[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
-    folder = call.directory or (fill([command.folder], values)[0] if command.folder else None)
+    if command.identity.user:
+        declared = {**_login(command.identity), **declared}
+    folder = fill([command.folder], values)[0] if command.folder else None
+    if call.directory:
+        folder = paths.folder(call.directory)
     return Plan(
         argv=fill(command.argv, values),
         environ={**environ, **declared, **variables},
@@ -144,7 +157,16 @@ def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes],
         grace=service.grace if command.grace is None else command.grace,
         leaves_helpers=command.leaves_helpers,
         signals=command.signals,
+        identity=command.identity,
+        stdin=command.stdin,
+        parameters=said,
     )
+
+
+def _login(identity: Identity) -> dict[bytes, bytes]:
+    """Return what a login sets. Source: environ(7)."""
+    user = os.fsencode(identity.user)
+    return {b"USER": user, b"LOGNAME": user, b"HOME": os.fsencode(identity.home)}
 
 
 def _variables(call: Call) -> dict[bytes, bytes]:

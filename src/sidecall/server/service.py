@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sys
 import time
 import traceback
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sidecall.errors import SidecallError, UsageError
+from sidecall.errors import ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
 from sidecall.server.admission import Admission
-from sidecall.server.session import Session
+from sidecall.server.audit import Audit
+from sidecall.server.session import Session, refuse
+from sidecall.transport.credentials import uid_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sidecall.server.config import Service
     from sidecall.server.door import Door
     from sidecall.supervise.process import Keepers
     from sidecall.transport.credentials import Peer
+
+
+TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
 
 
 class CallService:
@@ -40,8 +48,10 @@ class CallService:
     ) -> None:
         self.config = config
         self.log = log
+        self.audit = Audit(config.audit, config.audit_format)
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
+        self._connections: Counter[int] = Counter()
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._ids = itertools.count(1)
         self._began = time.monotonic()
@@ -86,16 +96,23 @@ class CallService:
         for following in self.admission.leave(session):
             following.take_turn()
 
-    def open(self, _door: Door, keepers: Keepers) -> None:
+    def open(self, _doors: Sequence[Door], keepers: Keepers) -> None:
         """Begin to serve."""
         self.keepers = keepers
 
-    def receive(self, sock: socket.socket) -> None:
-        """Serve one connection, as a task of its own."""
-        session = Session(self, sock, str(next(self._ids)))
+    def receive(self, listener: str, sock: socket.socket) -> None:
+        """Serve one connection, as a task of its own; one too many of a uid is refused before it is read."""
+        uid = uid_of(sock)
+        if self._connections[uid] >= self.config.per_caller:
+            self.log(f"uid {uid} has {self._connections[uid]} connections: one more is refused")
+            with sock, contextlib.suppress(OSError):
+                sock.send(refuse(TOO_MANY))
+            return
+        self._connections[uid] += 1
+        session = Session(self, sock, listener, str(next(self._ids)))
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[task] = session
-        task.add_done_callback(self._on_done)
+        task.add_done_callback(partial(self._on_done, uid))
 
     def reload(self) -> None:
         """Read the configuration again; keep the old one if the new one is wrong."""
@@ -107,8 +124,8 @@ class CallService:
         except SidecallError as error:
             _say(f"the old configuration is kept: {error.reason}")
             return
-        if (config.name, config.mode) != (self.config.name, self.config.mode):
-            _say("the old configuration is kept: `name` and `callers` need a restart")
+        if sockets(config) != sockets(self.config):
+            _say("the old configuration is kept: other sockets, or other modes of them, need a restart")
             return
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
@@ -131,11 +148,17 @@ class CallService:
         while self._sessions:
             await asyncio.wait(self._sessions)
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, uid: int, task: asyncio.Task[None]) -> None:
         del self._sessions[task]
+        self._connections[uid] -= 1
         self._ended += 1
         if (error := task.exception()) is not None:  # a bug in one session must not end the others
             traceback.print_exception(error)
+
+
+def sockets(config: Service) -> list[tuple[str, int]]:
+    """Return the name and the mode of each socket."""
+    return [(listen.name, listen.mode) for listen in config.listeners]
 
 
 def _say(text: str) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import tempfile
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import sidecall
@@ -20,20 +18,23 @@ from sidecall.errors import (
     SidecallError,
 )
 from sidecall.protocol import messages as m
+from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
 from sidecall.server.admission import SHUTTING_DOWN
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
+from sidecall.server.preparation import check, prepared
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.channel import Channel
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
-    from contextlib import AbstractContextManager
 
+    from sidecall.server.config import Service
+    from sidecall.server.policy import Plan
     from sidecall.server.service import CallService
     from sidecall.transport.credentials import Peer
 
@@ -43,9 +44,15 @@ REQUEST_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 10.0
 """Seconds that a caller has to take the last message."""
 
+GREETING = m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}")
 
 _SHOWN = 200
 """Bytes of a command's name in a list of calls."""
+
+
+def refuse(error: SidecallError) -> bytes:
+    """Return what refuses a connection before anything is read from it."""
+    return encode(GREETING) + encode(m.Refused(error.code, error.reason, error.hint))
 
 
 class Session:
@@ -55,14 +62,15 @@ class Session:
         call_id: what its call is called, in logs and to its caller.
     """
 
-    def __init__(self, service: CallService, sock: socket.socket, call_id: str) -> None:
+    def __init__(self, service: CallService, sock: socket.socket, listener: str, call_id: str) -> None:
         loop = asyncio.get_running_loop()
         self._service = service
+        self._listener = listener
         self.call_id = call_id
         self._peer = peer_of(sock)
         self._came = time.monotonic()
         self._channel = Channel(loop, sock, Connection(SERVICE), self._on_message, self._on_end)
-        self._greeting: tuple[m.Message, ...] = (m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}"),)
+        self._greeting: tuple[m.Message, ...] = (GREETING,)
         self._request: asyncio.Future[m.Call | None] = loop.create_future()
         self._turn: asyncio.Future[None] = loop.create_future()
         self._cancelled = asyncio.Event()
@@ -70,7 +78,7 @@ class Session:
         self._ended_by = 0
         self._starts_stopped = False
         self._dropped_because = ("the call was cancelled while it waited", "")
-        self._signals = m.SIGNALS
+        self._plan: Plan | None = None
 
     async def run(self) -> None:
         """Serve the connection to its end; whatever happens, nothing of it is left."""
@@ -85,6 +93,7 @@ class Session:
             self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
         except KeeperLost:
             self._service.log(f"call {self.call_id} is lost: the process that kept it was killed")
+            self._record(outcome="lost")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
         finally:
@@ -152,7 +161,7 @@ class Session:
         elif isinstance(message, m.Ping):
             self._send(self._service.load())
         elif isinstance(message, m.Describe):
-            self._send(m.Description(describe(self._service.config, policy.command_name(message.command))))
+            self._send(m.Description(describe(self._offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
             self._send(m.Calls(json.dumps(self._service.calls(self._peer)).encode()))
         elif isinstance(message, m.Cancel):
@@ -170,7 +179,7 @@ class Session:
         if number not in m.SIGNALS:
             raise ProtocolError(f"signal {number} cannot be forwarded")
         if self._execution is not None:
-            if number in self._signals:
+            if self._plan is None or number in self._plan.signals:
                 self._execution.signal(number)
             else:
                 self._service.log(f"call {self.call_id} does not take signal {number}")
@@ -190,27 +199,39 @@ class Session:
             if feature not in m.FEATURES:
                 name = feature.decode(errors="backslashreplace")
                 raise ProtocolError(f"the feature {name!r} is not known here")
-        policy.authorise(self._service.config, self._peer)
+        self._offer()
+
+    def _offer(self) -> Service:
+        """Return what this caller may call here, by the configuration as it is now.
+
+        Raises:
+            CallDenied: nothing.
+        """
+        return self._service.config.at(self._listener, self._peer)
 
     async def _serve(self, call: m.Call) -> None:
-        if policy.wants_help(self._service.config, call):
-            self._send(m.Description(describe(self._service.config, policy.command_name(call.command))))
+        if policy.wants_help(self._offer(), call):
+            self._send(m.Description(describe(self._offer(), policy.command_name(call.command))))
             return
         self._check_descriptors(call)
-        policy.plan(self._service.config, call, os.environb, scratch="/")  # refuse before the queue
+        self._plan = check(self._offer(), call)
         arrived = time.monotonic()
         try:
             await self._admitted(call)
             if self._ended_by:
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
+                self._record(outcome="signaled before its start", signal=self._ended_by)
             else:
                 await self._execute(call, arrived)
         finally:
             self._service.leave(self)
 
     def _check_descriptors(self, call: m.Call) -> None:
+        command = policy.command_of(self._offer(), call)
         passed = call.streams.count(m.PASSED)
+        if passed and command is not None and not command.passes:
+            raise DescriptorsLost("this command takes no passed descriptors", "relay the streams: `--relay`")
         if len(self._channel.received) < passed:
             raise DescriptorsLost("the passed descriptors did not arrive", "relay the streams: `--relay`")
         if len(self._channel.received) > passed:
@@ -236,30 +257,36 @@ class Session:
     async def _execute(self, call: m.Call, arrived: float) -> None:
         execution = self._execution = Execution(self._channel, call)
         try:
-            with self._scratch(call) as scratch:
-                environ = {**os.environb, b"SIDECALL_CALL": self.call_id.encode()}
-                plan = policy.plan(self._service.config, call, environ, scratch)
+            with prepared(self._offer(), call, self.call_id) as (plan, paths):
+                self._plan = plan
                 began = time.monotonic()
-                self._signals = plan.signals
                 self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
                 await execution.start(plan, self._service.keepers)
                 self._send(m.Started(self.call_id))
                 if self._starts_stopped:
                     execution.signal(TSTP)
                 end = await execution.ended()
-                times = began - arrived, time.monotonic() - began
+                if end.ok and (failure := paths.commit()):
+                    self._service.log(f"call {self.call_id}: {failure}")
+                    end = end.unplaced()
+            times = began - arrived, time.monotonic() - began
             self._service.leave(self)
             await execution.drained()
-            self._send(end.message(*times))
+            self._send(message := end.message(*times))
             self._service.log(f"call {self.call_id} {end.words()} after {times[1]:.3f} s")
+            self._record(**end.fields(message), files=paths.used, bytes=execution.moved)
         finally:
             await execution.close()
 
-    def _scratch(self, call: m.Call) -> AbstractContextManager[str]:
-        """Return the call's own folder for as long as its command runs, or an empty name if it wants none."""
-        if not policy.needs_scratch(self._service.config, call):
-            return nullcontext("")
-        return tempfile.TemporaryDirectory(prefix=f"sidecall-{self.call_id}-", ignore_cleanup_errors=True)
+    def _record(self, **fields: object) -> None:
+        """Write the call's line of the audit log."""
+        call = self._request.result() if self._request.done() and not self._request.cancelled() else None
+        if call is not None:
+            fields["command"] = policy.command_name(call.command[:_SHOWN])
+            fields["environment"] = [os.fsdecode(entry.partition(b"=")[0]) for entry in call.environment]
+        if self._plan is not None:
+            fields["parameters"] = self._plan.parameters
+        self._service.audit.record(self.call_id, self._listener, self._peer, **fields)
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()
@@ -271,4 +298,5 @@ class Session:
             return
         code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
         self._service.log(f"call {self.call_id} refused: {error.reason}")
+        self._record(outcome="refused", code=code, reason=error.reason, rule=error.rule or type(error).__name__)
         self._send(m.Refused(code, error.reason, error.hint))

@@ -11,17 +11,15 @@ import contextlib
 import errno
 import marshal
 import os
+import resource
 import select
 import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sidecall.supervise import descent
-
-if TYPE_CHECKING:
-    import resource
 
 LINGER = 0.5
 """Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
@@ -50,6 +48,12 @@ class Job(NamedTuple):
         folder: its working folder, None for the keeper's own.
         grace: seconds between TERM and KILL.
         leave: leave helpers running when the command has ended by itself.
+        uid: the user to become, None for the keeper's.
+        gid: the group to become, None for the keeper's.
+        groups: the supplementary groups to have, None for the keeper's.
+        umask: its file mode creation mask; -1 for the keeper's.
+        nice: how much less of a processor it wants: nice(2).
+        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
     """
 
     argv: list[bytes]
@@ -57,6 +61,19 @@ class Job(NamedTuple):
     folder: bytes | None
     grace: float
     leave: bool
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None
+    umask: int = -1
+    nice: int = 0
+    limits: tuple[tuple[int, int], ...] = ()
+
+    def apply(self) -> None:
+        """Take on what can only be taken on in the new process, right before the command."""
+        for which, most in self.limits:
+            resource.setrlimit(which, (most, most))
+        if self.nice:
+            os.nice(self.nice)
 
 
 class Used(NamedTuple):
@@ -154,7 +171,15 @@ class Keeper:
                 env=job.environ,
                 cwd=job.folder,
                 start_new_session=True,
+                user=job.uid,
+                group=job.gid,
+                extra_groups=job.groups,
+                umask=job.umask,
+                preexec_fn=job.apply if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
             )
+        except subprocess.SubprocessError:
+            send(self._line, FAILED, errno.EPERM, None)
+            return None
         except OSError as error:
             name = None if error.filename is None else os.fsencode(error.filename)
             send(self._line, FAILED, error.errno or errno.EIO, name)

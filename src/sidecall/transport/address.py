@@ -9,7 +9,7 @@ import time
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
-from sidecall.transport.credentials import peer_of
+from sidecall.transport.credentials import uid_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _refuse_impostor(sock: socket, path: str) -> None:
     """
     if reason := insecure(path):
         raise CallDenied(reason, f"have its owner say `chmod o-w {os.path.dirname(path)}`")
-    server = peer_of(sock).uid
+    server = uid_of(sock)
     owner = os.stat(os.path.dirname(path)).st_uid
     if server not in {0, os.geteuid(), owner}:
         raise CallDenied(

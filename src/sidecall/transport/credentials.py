@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from _socket import SO_PEERCRED, SOL_SOCKET, socket
-from _struct import Struct
+from _struct import Struct, iter_unpack
 
 from sidecall._record import Record
 
 _UCRED = Struct("iII")
+
+_SO_PEERGROUPS = 59
+"""Linux 4.13; its number on x86 and Arm."""
+
+_MOST_GROUPS = 65536
+"""NGROUPS_MAX. Source: getgroups(2)."""
 
 
 class Peer(Record):
@@ -15,13 +22,34 @@ class Peer(Record):
 
     There is no pid: across pid namespaces it is 0, and it may belong to somebody else by the time it is used.
     Source: unix(7), SO_PEERCRED.
+
+    Attributes:
+        uid: its effective user id.
+        gid: its effective group id.
+        groups: its supplementary group ids.
     """
 
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+
+
+def uid_of(sock: socket) -> int:
+    """Return the uid of who connected to, or listens on, the other end of a connected UNIX socket."""
+    uid: int = _UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size))[1]
+    return uid
 
 
 def peer_of(sock: socket) -> Peer:
     """Return who connected to, or listens on, the other end of a connected UNIX socket."""
     _pid, uid, gid = _UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size))
-    return Peer(uid, gid)
+    return Peer(uid, gid, tuple(group for (group,) in iter_unpack("I", _groups(sock))))
+
+
+def _groups(sock: socket) -> bytes:
+    try:
+        return sock.getsockopt(SOL_SOCKET, _SO_PEERGROUPS, 1024)
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            return b""
+        return sock.getsockopt(SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)

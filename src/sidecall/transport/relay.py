@@ -40,6 +40,7 @@ class Relay:
         self._sinks: dict[int, Sink] = {}
         self._consumed: dict[int, int] = {}
         self.write_errors: dict[int, OSError] = {}
+        self.moved = [0, 0, 0]
 
     def read_from(self, stream: int, fd: int) -> None:
         """Send what `fd` gives, to its end."""
@@ -108,6 +109,7 @@ class Relay:
         self._sources[stream].allow(self._channel.connection.credit(stream))
 
     def _on_data(self, stream: int, data: bytes) -> None:
+        self.moved[stream] += len(data)
         self._channel.send(Data(stream, data))
         self._on_change()
 
@@ -116,6 +118,7 @@ class Relay:
         self._on_change()
 
     def _on_written(self, stream: int, size: int) -> None:
+        self.moved[stream] += size
         self._consumed[stream] += size
         if self._consumed[stream] >= _GRANT_AT:
             self._channel.send(Window(stream, self._consumed[stream]))

@@ -1,0 +1,79 @@
+"""What a call needs before its command can start: a plan, its files, a folder of its own. All of it ends with it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecall.server import policy
+from sidecall.server.paths import Paths
+from sidecall.server.volumes import Atlas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecall.protocol.messages import Call
+    from sidecall.server.config import Command, Service
+    from sidecall.server.policy import Plan
+
+
+class Prepared(NamedTuple):
+    """A plan, and the files that it names."""
+
+    plan: Plan
+    paths: Paths
+
+
+def check(service: Service, call: Call) -> Plan:
+    """Work out what a call would execute, and hold nothing: what can be refused is refused before the queue.
+
+    Raises:
+        SidecallError: see `policy.plan`.
+    """
+    with Paths(Atlas(service.volumes, call.folders), private=None) as paths:
+        return policy.plan(service, call, os.environb, paths, scratch="/")
+
+
+@contextmanager
+def prepared(service: Service, call: Call, call_id: str) -> Iterator[Prepared]:
+    """Make what a call needs, for as long as its command runs.
+
+    Raises:
+        SidecallError: see `policy.plan`.
+        OSError: there is no room for a folder or a descriptor.
+    """
+    command = policy.command_of(service, call)
+    with ExitStack() as stack:
+        private = scratch = ""
+        if command is not None and (command.scratch or _names_files(command)):
+            folder = tempfile.TemporaryDirectory(prefix=f"sidecall-{call_id}-", ignore_cleanup_errors=True)
+            private = stack.enter_context(folder)
+            scratch = _scratch(private, command) if command.scratch else ""
+        owner = None if command is None else _owner(command)
+        paths = stack.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))
+        environ = {**os.environb, b"SIDECALL_CALL": call_id.encode()}
+        yield Prepared(policy.plan(service, call, environ, paths, scratch), paths)
+
+
+def _names_files(command: Command) -> bool:
+    return command.pass_folder or any(parameter.type == "path" for parameter in command.parameters.values())
+
+
+def _owner(command: Command) -> tuple[int, int] | None:
+    """Return whom the command becomes, if that is somebody else."""
+    runs_as = command.identity
+    if runs_as.uid in {None, os.geteuid()}:
+        return None
+    return runs_as.uid, -1 if runs_as.gid is None else runs_as.gid
+
+
+def _scratch(private: str, command: Command) -> str:
+    """Make the folder that the command may use as it likes."""
+    scratch = os.path.join(private, "scratch")
+    os.mkdir(scratch, 0o700)
+    if (owner := _owner(command)) is not None:
+        os.chmod(private, 0o711)  # noqa: S103 to be passed through, not looked into
+        os.chown(scratch, *owner)
+    return scratch

@@ -1,0 +1,246 @@
+"""Who may run what, on which files, through the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import SIDECALL, end, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Run, Server
+
+CONFIG = """
+[service]
+name = "kit"
+grace = 0.5
+audit = "{folder}/audit"
+
+[[listen]]
+name = "kit"
+
+[[listen]]
+name = "door"
+commands = ["print"]
+
+[[listen]]
+name = "shut"
+callers = [12345]
+
+[volumes.data]
+path = "elsewhere"
+access = "write"
+
+[commands.print]
+argv = ["echo", "{{text}}"]
+parameters.text = {{ pattern = "[a-z]+", secret = true, default = "nothing" }}
+
+[commands.others]
+argv = ["true"]
+callers = [12345]
+
+[commands.make]
+argv = [
+    "sh", "-c", 'printf half > "$1"; sleep "$2"; printf +half >> "$1"; exit "$3"', "-",
+    "{{out}}", "{{for}}", "{{code}}",
+]
+parameters.out = {{ type = "path", access = "write", replace = true }}
+parameters.for = {{ type = "float", default = 0 }}
+parameters.code = {{ type = "int", default = 0 }}
+
+[commands.forget]
+argv = ["echo", "{{out}}"]
+parameters.out = {{ type = "path", access = "write", replace = true }}
+
+[commands.where]
+argv = ["pwd", "-P"]
+pass-cwd = true
+
+[commands.deaf]
+argv = ["cat"]
+stdin = false
+
+[commands.careful]
+argv = ["sh", "-c", "readlink /proc/self/fd/0 | cut -d: -f1; cat"]
+pass-descriptors = false
+"""
+
+AS_ANOTHER = """
+[service]
+name = "other"
+
+[volumes.data]
+path = "data"
+access = "write"
+
+[commands.who]
+argv = ["sh", "-c", "id -u; id -g; id -G; umask; nice; ulimit -n; ulimit -c; echo $USER $HOME"]
+user = "daemon"
+umask = "027"
+nice = 3
+limits = { open-files = 40, core-bytes = 0 }
+
+[commands.copy]
+argv = ["cp", "{in}", "{out}"]
+user = "daemon"
+scratch = true
+parameters.in = { type = "path" }
+parameters.out = { type = "path", access = "write", replace = true }
+"""
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    """Return the volume."""
+    (folder / "data").mkdir()
+    return folder / "data"
+
+
+@pytest.fixture
+def kit(serve: Callable[..., Server], folder: Path, data: Path) -> Server:
+    """Return a service with a rule of each kind; its volume's path is given on the command line."""
+    (folder / "kit.toml").write_text(CONFIG.format(folder=folder))
+    return serve("-v", "--config", str(folder / "kit.toml"), "--volume", f"data={data}")
+
+
+def audited(folder: Path) -> list[dict[str, object]]:
+    """Return the lines of the audit log."""
+    return [json.loads(line) for line in (folder / "audit").read_text().splitlines()]
+
+
+def test_each_socket_offers_its_own(kit: Server, sidecall: Run, folder: Path) -> None:
+    """A command that is not offered does not exist there; the log knows which rule withheld it."""
+    assert sidecall("exec", "door", "print").stdout == b"nothing\n"
+    hidden = sidecall("exec", "door", "deaf")
+    unknown = sidecall("exec", "door", "no-such")
+    assert hidden.returncode == unknown.returncode == 127
+    assert hidden.stderr.replace(b"deaf", b"no-such") == unknown.stderr
+    others = sidecall("exec", "kit", "others")
+    assert (others.returncode, others.stderr.splitlines()[0]) == (127, b"sidecall: kit has no command 'others'")
+    shut = sidecall("exec", "shut", "print")
+    assert (shut.returncode, shut.stderr.splitlines()[0]) == (
+        77,
+        b"sidecall: uid %d may not call this service" % os.geteuid(),
+    )
+    rules = [line["rule"] for line in audited(folder) if line["outcome"] == "refused"]
+    assert rules == [
+        "commands of the listener door",
+        "commands",
+        "commands.others.callers",
+        "callers of the listener shut",
+    ]
+
+
+def test_describe_shows_what_this_caller_may_run_here(kit: Server, sidecall: Run, data: Path) -> None:
+    """As text and as JSON: nothing else, and nothing at all for one who may not call."""
+    assert json.loads(sidecall("describe", "--json", "door").stdout)["commands"][0]["name"] == "print"
+    names = [command["name"] for command in json.loads(sidecall("describe", "--json", "kit").stdout)["commands"]]
+    assert names == ["print", "make", "forget", "where", "deaf", "careful"]
+    text = sidecall("describe", "kit").stdout.decode()
+    assert "others" not in text
+    assert "takes no stdin" in text
+    assert f"data: {data} at the service, to write" in text
+    assert sidecall("describe", "shut").returncode == 77
+    for words in (("exec", "shut", "print", "--help"), ("ping", "shut"), ("status", "shut")):
+        assert sidecall(*words).returncode == 77
+
+
+def test_every_call_leaves_a_line(kit: Server, sidecall: Run, folder: Path, data: Path) -> None:
+    """Who, what, on which files, how it ended; a secret is neither in the audit log nor in the other one."""
+    sidecall("exec", "kit", "print", "--text", "hunter")
+    sidecall("exec", "kit", "print", "--text", "HUNTER-2")
+    sidecall("exec", "--relay", "kit", "make", "--out", f"{data}/a", "--code", "3")
+    ran, refused, failed = audited(folder)
+    assert ran == ran | {"call": "1", "listener": "kit", "uid": os.geteuid(), "command": "print", "outcome": "exited"}
+    assert ran["parameters"] == {"text": ["***"]}
+    assert refused == refused | {"outcome": "refused", "code": 64, "reason": "--text must match [a-z]+"}
+    assert failed == failed | {"value": 3, "files": [["data", "a"]], "bytes": {"stdin": 0, "stdout": 0, "stderr": 0}}
+    assert {"time", "queued", "run", "user", "system", "max_rss"} <= failed.keys()
+    assert "hunter" not in ((folder / "audit").read_text() + kit.log()).lower()
+
+
+def test_a_replaced_file_is_whole_or_not_there(kit: Server, sidecall: Run, data: Path) -> None:
+    """It appears after a success; a failure, a caller that is killed and a service that is stopped leave nothing."""
+    assert sidecall("exec", "kit", "make", "--out", f"{data}/a").returncode == 0
+    assert (data / "a").read_text() == "half+half"
+    assert sidecall("exec", "kit", "make", "--out", f"{data}/b", "--code", "4").returncode == 4
+    caller = start("kit", "make", "--out", f"{data}/c", "--for", "60")
+    while not list(data.glob(".sidecall-*/c")):
+        assert caller.poll() is None
+    caller.send_signal(signal.SIGKILL)
+    end(caller)
+    kit.await_log("signaled 15")
+    caller = start("kit", "make", "--out", f"{data}/a", "--for", "60")
+    while not list(data.glob(".sidecall-*/a")):
+        assert caller.poll() is None
+    kit.process.send_signal(signal.SIGINT)
+    assert end(caller)[0] in {-15, 143}
+    kit.process.wait()
+    assert [path.name for path in data.iterdir()] == ["a"]
+    assert (data / "a").read_text() == "half+half"
+
+
+def test_a_success_without_the_file_is_73(kit: Server, sidecall: Run, data: Path, folder: Path) -> None:
+    """The command says that all is well, the file says otherwise: the caller hears it."""
+    done = sidecall("exec", "kit", "forget", "--out", f"{data}/a")
+    assert done.returncode == 73
+    assert b"could not be put into its place" in done.stderr
+    assert audited(folder)[0]["outcome"] == "unplaced"
+    assert list(data.iterdir()) == []
+
+
+def test_the_working_folder_lies_on_a_volume(kit: Server, sidecall: Run, data: Path) -> None:
+    """By whatever name the caller knows it, and nowhere else."""
+    (data / "sub").mkdir()
+    done = subprocess.run(
+        [SIDECALL, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False
+    )
+    assert done.stdout.decode() == f"{data}/sub\n"
+    assert sidecall("exec", "--cwd", "/etc", "kit", "where").returncode == 77
+    assert sidecall("exec", "--cwd", f"{data}/gone", "kit", "where").returncode == 64
+
+
+def test_a_command_may_take_no_stdin_or_no_descriptors(kit: Server, sidecall: Run) -> None:
+    """Then it reads nothing, or reads a pipe of the service's; its caller notices no difference."""
+    assert sidecall("exec", "kit", "deaf", input=b"x" * 200_000).stdout == b""
+    assert sidecall("exec", "--relay", "kit", "deaf", input=b"x" * 200_000).stdout == b""
+    assert sidecall("exec", "kit", "careful", input=b"hello").stdout == b"pipe\nhello"
+
+
+def test_a_command_can_run_as_another_user(serve: Callable[..., Server], sidecall: Run, folder: Path) -> None:
+    """With that user's groups, home and name, its own mask and limits; files are read and made as that user."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming another user needs root")
+    for above in (folder, *list(folder.parents)[:2]):
+        above.chmod(0o755)
+    data = folder / "data"
+    data.mkdir()
+    (data / "in").write_text("content")
+    (folder / "other.toml").write_text(AS_ANOTHER)
+    serve("--config", str(folder / "other.toml"))
+    done = sidecall("exec", "other", "who")
+    assert done.stdout.split() == [b"1", b"1", b"1", b"0027", b"3", b"40", b"0", b"daemon", b"/usr/sbin"], done.stderr
+    done = sidecall("exec", "other", "copy", "--in", f"{data}/in", "--out", f"{data}/out")
+    assert done.returncode == 0, done.stderr
+    assert (data / "out").read_text() == "content"
+    assert (data / "out").stat().st_uid == 1
+    assert sorted(path.name for path in data.iterdir()) == ["in", "out"]
+
+
+def test_a_volume_that_is_not_declared_cannot_be_placed(sidecall: Run, folder: Path) -> None:
+    """One sentence each."""
+    (folder / "kit.toml").write_text(CONFIG.format(folder=folder))
+    for given, code, reason in [
+        ("other=/x", 78, f"{folder}/kit.toml: volumes.other: expected to be declared, since it is given a path"),
+        ("data", 64, "--volume takes NAME=PATH, not 'data'"),
+    ]:
+        done = sidecall("serve", "--config", str(folder / "kit.toml"), "--check", "--volume", given)
+        assert (done.returncode, done.stderr.decode().splitlines()[0]) == (code, f"sidecall: {reason}")
