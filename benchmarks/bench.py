@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,28 @@ if TYPE_CHECKING:
 
 SIDECALL = str(Path(sys.executable).parent / "sidecall")
 ROUNDS = 100
+POLICY = """
+[service]
+name = "policy"
+audit = "{folder}/audit"
+
+[volumes.data]
+path = "{folder}"
+access = "write"
+
+[commands.plain]
+argv = ["true"]
+
+[commands.checked]
+argv = ["true", "{{image}}", "{{level}}"]
+parameters.image = {{ type = "path" }}
+parameters.level = {{ type = "int", min = 1, max = 9 }}
+
+[commands.replaced]
+argv = ["cp", "{{image}}", "{{output}}"]
+parameters.image = {{ type = "path" }}
+parameters.output = {{ type = "path", access = "write", replace = true }}
+"""
 MEBIBYTES = 1024
 
 
@@ -65,6 +88,32 @@ def latency_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], objec
     return cases
 
 
+def policy_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
+    """Return calls of the library, of any command and of declared ones, with files and without."""
+    Path(folder, "policy.toml").write_text(POLICY.format(folder=folder))
+    image, output = f"{folder}/image", f"{folder}/output"
+    Path(image).write_bytes(b"picture")
+    serve(stack, SIDECALL, "serve", "--config", f"{folder}/policy.toml")
+    subprocess.run([SIDECALL, "ping", "--wait", "10", "--quiet", "policy"], check=True)
+    calls = {
+        "any command": ("bench", ["true"]),
+        "declared, audited": ("policy", ["plain"]),
+        "a file and a number": ("policy", ["checked", "--image", image, "--level", "3"]),
+        "any command: cp": ("bench", ["cp", image, output]),
+        "cp of a file, replaced": ("policy", ["replaced", "--image", image, "--output", output]),
+    }
+    return {name: partial(sidecall.run, *words, check=True) for name, words in calls.items()}
+
+
+def medians(cases: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Time each case `ROUNDS` times, in turns, so that a noisy moment hits every one; return medians in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, action in cases.items():
+            times[name].append(seconds(action))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
 def throughput(case: str, *words: str) -> None:
     """Print how fast a command copies zeros from stdin to stdout."""
     source = f"head -c {MEBIBYTES}M /dev/zero | {' '.join(words)} > /dev/null"
@@ -73,20 +122,19 @@ def throughput(case: str, *words: str) -> None:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         os.environ["SIDECALL_DIR"] = folder
         cases = latency_cases(stack, folder)
-        times: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(ROUNDS):  # in turns, so that a noisy moment hits every case
-            for name, action in cases.items():
-                times[name].append(seconds(action))
-        floor = statistics.median(times["local spawn"])
+        taken = medians(cases)
         print(f"running `true`, median of {ROUNDS}")
-        for name, taken in times.items():
-            median = statistics.median(taken)
-            print(f"{name:<26}{median * 1000:8.2f} ms   {median / floor:5.1f} local spawns")
+        for name, median in taken.items():
+            print(f"{name:<26}{median * 1000:8.2f} ms   {median / taken['local spawn']:5.1f} local spawns")
+        taken = medians(policy_cases(stack, folder))
+        print(f"\nwhat the rules cost: calls of the library, median of {ROUNDS}")
+        for name, median in taken.items():
+            print(f"{name:<26}{median * 1000:8.2f} ms   {median / taken['any command']:5.2f}")
         print(f"\n{MEBIBYTES} MiB through `cat`")
         throughput("local pipe", "cat")
         throughput("sidecall exec", SIDECALL, "exec", "bench", "cat")

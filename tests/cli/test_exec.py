@@ -367,6 +367,13 @@ def test_only_the_service_knows_whether_a_signal_came_before_the_start(
             assert end(caller)[0] == code
 
 
+def test_a_caller_in_a_folder_that_is_gone_can_call(tool: Server, tmp_path: Path) -> None:
+    """Its working folder matters to nobody but itself."""
+    script = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; exec {SIDECALL} exec tool echo here"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
+
+
 HEARD = encode(m.Hello(1, (), "test"))
 BEGUN = HEARD + encode(m.Started("1"))
 

@@ -134,6 +134,14 @@ def stream_mode(fd: int | None, *, relay: bool) -> int:
     return m.RELAYED if relay or is_directory or os.isatty(fd) else m.PASSED
 
 
+def _working_folder() -> bytes:
+    """Return the working folder; nothing if it has been removed, which is no reason not to call."""
+    try:
+        return os.getcwdb()
+    except FileNotFoundError:
+        return b""
+
+
 class _Attempt:
     """One connection's worth of a call."""
 
@@ -183,7 +191,7 @@ class _Attempt:
         return self._result
 
     def _send_request(self) -> None:
-        request, base = self._request, os.getcwdb()
+        request, base = self._request, _working_folder()
         features = {m.PASSED: m.FEATURE_PASS, m.RELAYED: m.FEATURE_RELAY}
         needed = tuple(features[mode] for mode in sorted(set(self._modes)) if mode in features)
         call = m.Call(
