@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests on the built wheel: everything on the first Python found, and all but the container and Hugin tests,
-# which do not depend on it, on every other one.
+# which do not depend on it, and the long ones, on every other one.
 #
 # usage: tools/test.sh [PYTEST ARGUMENT...]
 set -euo pipefail
@@ -24,9 +24,9 @@ run() {
 status=0
 run "${pythons[0]}" test-all "$@" || status=1
 others=()
-for python in "${pythons[@]:1}"; do # these wait more than they compute: all at once
+for python in "${pythons[@]:1}"; do
     file=$log/$(basename "$python").txt
-    run "$python" test -m "not containers and not hugin" "$@" >"$file" 2>&1 &
+    run "$python" test -m "not containers and not hugin and not long" "$@" >"$file" 2>&1 &
     others+=("$!:$file")
 done
 for other in "${others[@]}"; do

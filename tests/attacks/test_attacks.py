@@ -63,6 +63,8 @@ parameters.text = {{ pattern = "[a-z]+" }}
 argv = ["cat"]
 """
 
+pytestmark = pytest.mark.long
+
 HELLO = m.Hello(1, (b"pass",), "attacker")
 CAT = m.Call(b"fed", (), (), b"", b"/", (), 0, 0, m.PASSED, m.PASSED, m.PASSED)
 

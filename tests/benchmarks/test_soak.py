@@ -12,6 +12,7 @@ import pytest
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_short_soak_finds_nothing() -> None:
     """Nothing survives, leaks or is told wrongly in 200 calls; `make soak` makes 10,000."""

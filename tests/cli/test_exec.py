@@ -40,6 +40,7 @@ def await_connection(pid: int) -> None:
     time.sleep(0.1)
 
 
+@pytest.mark.long
 @both_modes
 def test_ends_with_every_exit_code(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
     """A command's exit code 0…255 is the caller's."""
@@ -171,6 +172,7 @@ def test_streams_are_exact_and_apart(tool: Server, sidecall: Run, mode: tuple[st
     assert (done.returncode, done.stderr) == (0, b"apart\n")
 
 
+@pytest.mark.long
 @both_modes
 def test_what_is_written_after_stdin_ended_arrives(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
     """A command that writes once its stdin has ended loses nothing, 100 times."""
@@ -490,6 +492,7 @@ def test_a_stopped_server_ends_its_calls_truly(serve: Callable[..., Server], mod
     assert end(caller)[0] == -15
 
 
+@pytest.mark.long
 def test_200_callers_are_served_in_order(tool: Server, folder: Path) -> None:
     """200 callers at once against 4 slots: all are served, none is lost, and those that wait start in order."""
     script = f"until [ -e {folder}/go ]; do sleep 0.02; done; echo"

@@ -157,6 +157,7 @@ def test_somebody_elses_service_is_no_service(tmp_path: Path, owner: int, accept
         assert error.value.reason.startswith(f"uid 4321 serves {folder}/x.sock, and neither owns its folder nor is")
 
 
+@pytest.mark.long
 def test_of_two_that_start_at_once_one_listens(tmp_path: Path) -> None:
     """400 times two processes want one name: exactly one gets it, whatever stale socket its last holder left."""
     path = str(tmp_path / "x.sock")

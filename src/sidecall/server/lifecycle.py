@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 
 _EXIT_NO_NURSERY = 70
+_WORDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Offer(NamedTuple):
@@ -114,7 +115,7 @@ class _Life:
 
     async def live(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _WORDS:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         doors = [
@@ -143,6 +144,7 @@ class _Life:
             self._server.cancel(0.0)
             await self._server.idle()
         keepers.close()
+        _stop_listening_to_signals(loop)
         return -ending if ending == signal.SIGINT else self._code
 
     async def _next_ending(self) -> int:
@@ -176,6 +178,13 @@ class _Life:
                     print("sidecall: the process that starts commands was killed; ending", file=sys.stderr, flush=True)
                     self._code = _EXIT_NO_NURSERY
                     self._signals.put_nowait(signal.SIGTERM)
+
+
+def _stop_listening_to_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """Take the handlers back before the loop closes: it closes what they write to first. Nothing is left to be told."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WORDS)
+    for number in (*_WORDS, signal.SIGCHLD):
+        loop.remove_signal_handler(number)
 
 
 def _raise_descriptor_limit() -> None:

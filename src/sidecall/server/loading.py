@@ -182,8 +182,10 @@ def _identity(table: Table) -> Identity:
             gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
         table.fail("user" if user and uid is None else "group", "a name that this system knows", user or group)
-    if os.geteuid() != 0 and uid not in {None, os.geteuid()}:
-        table.fail("user", "the server's own user, since it does not run as root", user)
+    if os.geteuid() != 0 and (uid not in {None, os.geteuid()} or gid not in {None, os.getegid()}):
+        table.fail("user" if user else "group", "the server's own, since it does not run as root", user or group)
+    if os.geteuid() != 0:
+        uid = gid = groups = None  # it is all that already, and may not even say so
     umask = table.text("umask")
     if umask and not re.fullmatch("[0-7]{1,4}", umask):
         table.fail("umask", 'an octal number, such as "022"', umask)

@@ -16,7 +16,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecall.errors import CallDenied, UsageError
+from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
 from sidecall.server.beneath import open_beneath
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sidecall.server.volumes import Atlas, Place, Volume
 
 _PREFIX = ".sidecall-"
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Paths:
         Raises:
             CallDenied: it is on no volume, on one that the parameter does not take, or leads out of it.
             UsageError: it is not there.
+            ServiceBusy: there is no room for another descriptor.
         """
         place = self._atlas.locate(path)
         self._check_volume(parameter, place.volume)
@@ -97,6 +99,7 @@ class Paths:
         Raises:
             CallDenied: it is on no volume, or leads out of it.
             UsageError: it is not there.
+            ServiceBusy: there is no room for another descriptor.
         """
         place = self._atlas.locate(path)
         try:
@@ -194,9 +197,11 @@ def _own_path(place: Place) -> bytes:
     return os.path.join(os.fsencode(place.volume.path), place.relative)
 
 
-def _explain(error: OSError, parameter: Parameter | None, path: bytes, volume: Volume) -> CallDenied | UsageError:
+def _explain(error: OSError, parameter: Parameter | None, path: bytes, volume: Volume) -> SidecallError:
     what = f"--{parameter.name}" if parameter else "--cwd"
     shown = os.fsdecode(path)
+    if error.errno in _SHORTAGES:
+        return ServiceBusy(f"the service cannot hold another file: {error.strerror}", "try again later")
     if error.errno in {errno.EXDEV, errno.ELOOP}:
         return CallDenied(
             f"{what}: {shown!r} leads out of the volume {volume.name}",

@@ -150,7 +150,7 @@ class CallService:
 
     def _on_done(self, uid: int, task: asyncio.Task[None]) -> None:
         del self._sessions[task]
-        self._connections[uid] -= 1
+        self._connections -= Counter([uid])  # forgets who has none
         self._ended += 1
         if (error := task.exception()) is not None:  # a bug in one session must not end the others
             traceback.print_exception(error)
