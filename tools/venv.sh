@@ -21,7 +21,7 @@ show(sys.argv[1])
 END
 }
 
-stamp=$({ "$python" -VV; cat pyproject.toml README.md; find src -type f -name '*.py' -exec cat {} +; } | sha256sum)
+stamp=$({ "$python" -VV; cat pyproject.toml README.md; find src bin -type f ! -name '*.pyc' -exec cat {} +; } | sha256sum)
 if [[ ! -e $venv/stamp || $(<"$venv/stamp") != "$stamp" ]]; then
     {
         [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
