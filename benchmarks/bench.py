@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ parameters.image = {{ type = "path" }}
 parameters.output = {{ type = "path", access = "write", replace = true }}
 """
 MEBIBYTES = 1024
+CROWD = 300
 
 
 def command(*words: str) -> Callable[[], object]:
@@ -79,13 +81,39 @@ def latency_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], objec
         "sidecall exec --relay": command(SIDECALL, "exec", "--relay", "bench", "true"),
         "sidecall.run (library)": lambda: sidecall.run("bench", ["true"], check=True),
     }
-    if shutil.which("socat"):
+    return cases | peer_cases(stack, folder)
+
+
+def peer_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
+    """Return the same in other programs' ways; what is not installed is left out, and said so."""
+    cases: dict[str, Callable[[], object]] = {}
+    if found("s6-sudo", "s6-ipcserver", "s6-sudod"):
+        path = f"{folder}/s6.sock"
+        serve(stack, "s6-ipcserver", "-c", "1000", path, "s6-sudod", "true")
+        cases["s6-sudo"] = command("s6-sudo", path)
+        await_socket(path)
+    if found("socat"):
         path = f"{folder}/socat.sock"
         serve(stack, "socat", f"UNIX-LISTEN:{path},fork,backlog=128", "EXEC:true")
-        while not os.path.exists(path):
-            time.sleep(0.01)
         cases["socat"] = command("socat", "-t5", "-", f"UNIX-CONNECT:{path}")
+        script = f"coproc S {{ socat - UNIX-CONNECT:{path}; }}; echo START >&${{S[1]}}; cat <&${{S[0]}}; wait"
+        cases["bash around socat"] = command("bash", "-c", script)
+        await_socket(path)
     return cases
+
+
+def found(*programs: str) -> bool:
+    """Tell whether all of some programs are installed."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        print(f"left out, not installed: {', '.join(missing)}")
+    return not missing
+
+
+def await_socket(path: str) -> None:
+    """Wait until a server has made its socket."""
+    while not os.path.exists(path):
+        time.sleep(0.01)
 
 
 def policy_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
@@ -114,6 +142,17 @@ def medians(cases: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
+def crowd(cases: dict[str, Callable[[], object]]) -> None:
+    """Print how many calls a second each case makes, by the number of its callers."""
+    print(f"\n{'calls a second, by callers':<28}{'1':>8}{'16':>8}{'64':>8}")
+    for name, action in cases.items():
+        rates = []
+        for callers in (1, 16, 64):
+            with ThreadPoolExecutor(callers) as pool:
+                rates.append(CROWD / seconds(lambda: list(pool.map(lambda _: action(), range(CROWD)))))  # noqa: B023
+        print(f"{name:<28}" + "".join(f"{rate:8.0f}" for rate in rates))
+
+
 def throughput(case: str, *words: str) -> None:
     """Print how fast a command copies zeros from stdin to stdout."""
     source = f"head -c {MEBIBYTES}M /dev/zero | {' '.join(words)} > /dev/null"
@@ -131,6 +170,7 @@ def main() -> None:
         print(f"running `true`, median of {ROUNDS}")
         for name, median in taken.items():
             print(f"{name:<26}{median * 1000:8.2f} ms   {median / taken['local spawn']:5.1f} local spawns")
+        crowd({name: action for name, action in cases.items() if name.startswith(("local", "sidecall", "s6", "socat"))})
         taken = medians(policy_cases(stack, folder))
         print(f"\nwhat the rules cost: calls of the library, median of {ROUNDS}")
         for name, median in taken.items():
@@ -139,6 +179,11 @@ def main() -> None:
         throughput("local pipe", "cat")
         throughput("sidecall exec", SIDECALL, "exec", "bench", "cat")
         throughput("sidecall exec --relay", SIDECALL, "exec", "--relay", "bench", "cat")
+        if found("socat"):
+            path = f"{folder}/cat.sock"
+            serve(stack, "socat", f"UNIX-LISTEN:{path},fork", "EXEC:cat")
+            await_socket(path)
+            throughput("socat", "socat", "-t5", "-", f"UNIX-CONNECT:{path}")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,16 @@ def test_every_call_leaves_a_line(kit: Server, sidecall: Run, folder: Path, data
     assert "hunter" not in ((folder / "audit").read_text() + kit.log()).lower()
 
 
+def test_the_audit_log_can_be_rotated(kit: Server, sidecall: Run, folder: Path) -> None:
+    """After a HUP the lines go to a new file."""
+    sidecall("exec", "kit", "print")
+    (folder / "audit").rename(folder / "audit.1")
+    kit.process.send_signal(signal.SIGHUP)
+    kit.await_log("the configuration has been read again")
+    sidecall("exec", "kit", "print")
+    assert len((folder / "audit.1").read_text().splitlines()) == len(audited(folder)) == 1
+
+
 def test_a_replaced_file_is_whole_or_not_there(kit: Server, sidecall: Run, data: Path) -> None:
     """It appears after a success; a failure, a caller that is killed and a service that is stopped leave nothing."""
     assert sidecall("exec", "kit", "make", "--out", f"{data}/a").returncode == 0

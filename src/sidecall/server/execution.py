@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import math
 import os
 import signal
@@ -87,6 +88,14 @@ class End:
 def signalled_before_start(number: int, queued: float) -> m.Exit:
     """Return the EXIT of a call that a signal ended in the queue, after `queued` seconds."""
     return m.Exit(m.ENDED_SIGNALED, number, 0, int(queued * 1e6), 0, 0, 0, 0)
+
+
+def _wide_pipe() -> tuple[int, int]:
+    """Return a pipe with room for more than a stream may have under way: few switches between its two ends."""
+    readable, writable = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a user may have only so many
+        fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, m.INITIAL_WINDOW)
+    return readable, writable
 
 
 class Execution:
@@ -232,7 +241,7 @@ class Execution:
             return self._channel.received.take()
         if mode == m.NULL:
             return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        readable, writable = os.pipe2(os.O_CLOEXEC)
+        readable, writable = _wide_pipe()
         if stream == m.STDIN:
             os.set_blocking(writable, False)
             self._relay.write_to(stream, writable, nonblocking=True)

@@ -78,7 +78,7 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
     )
     service = replace(
         service,
-        audit=head.text("audit"),
+        audit=_audit(head),
         audit_format=head.choice("audit-format", service.audit_format, FORMATS),
         per_caller=head.integer("per-caller", service.per_caller, 1),
     )
@@ -89,6 +89,11 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
     service = replace(service, listeners=_listeners(root, service, callers))
     root.finish()
     return service
+
+
+def _audit(table: Table) -> str:
+    target = table.text("audit")
+    return target if target in {"", "-"} else _from_the_file(table, target)
 
 
 def _volumes(tables: Table, mounts: Mapping[str, str]) -> tuple[Volume, ...]:

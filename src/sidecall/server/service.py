@@ -12,7 +12,7 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sidecall.errors import ServiceBusy, SidecallError, UsageError
+from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
 from sidecall.server.admission import Admission
 from sidecall.server.audit import Audit
@@ -121,12 +121,14 @@ class CallService:
             return
         try:
             config = self._read_config()
+            if sockets(config) != sockets(self.config):
+                raise ConfigError("other sockets, or other modes of them, need a restart")
+            audit = Audit(config.audit, config.audit_format)
         except SidecallError as error:
             _say(f"the old configuration is kept: {error.reason}")
             return
-        if sockets(config) != sockets(self.config):
-            _say("the old configuration is kept: other sockets, or other modes of them, need a restart")
-            return
+        self.audit.close()
+        self.audit = audit
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
             following.take_turn()

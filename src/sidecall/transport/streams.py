@@ -133,9 +133,9 @@ class Sink:
         """Write `data` after all that came before; it is dropped if the reader is gone."""
         if self.closed:
             return
+        if self._piece is None and not self._pending:
+            data = data[self._try_write(data) :]
         self._pending += data
-        if self._piece is None and not self._waiting:
-            self._flush()
         self._wait_or_finish()
 
     def end(self) -> None:
@@ -150,7 +150,6 @@ class Sink:
             self._loop.remove_writer(self._fd)
             os.close(self._fd)
             self._fd = -1
-            self._pending.clear()
 
     def _wait_or_finish(self) -> None:
         if self.closed:
@@ -165,18 +164,22 @@ class Sink:
                 self._loop.remove_writer(self._fd)
 
     def _ready(self) -> None:
-        self._flush()
+        with memoryview(self._pending) as view, view[: self._piece] as piece:
+            written = self._try_write(piece)
+        if self.closed:
+            self._pending.clear()
+        del self._pending[:written]
         self._wait_or_finish()
 
-    def _flush(self) -> None:
+    def _try_write(self, data: bytes | memoryview) -> int:
+        """Write what can be written now; return how much that was."""
         try:
-            with memoryview(self._pending) as view, view[: self._piece] as piece:
-                written = os.write(self._fd, piece)
+            written = os.write(self._fd, data)
         except (BlockingIOError, InterruptedError):
-            return
+            return 0
         except OSError as error:
             self.close()
             self._on_broken(error)
-            return
-        del self._pending[:written]
+            return 0
         self._on_written(written)
+        return written
