@@ -72,13 +72,13 @@ def serve(stack: ExitStack, *words: str) -> None:
 
 def latency_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
     """Return each way of running `true`, its server started."""
-    serve(stack, SIDECALL, "serve", "--allow-any", "bench")
+    serve(stack, SIDECALL, "serve", "--allow-any", "bench", "--slots", "64")
     subprocess.run([SIDECALL, "ping", "--wait", "10", "--quiet", "bench"], check=True)
     cases = {
         "local spawn": command("true"),
         "python3 -I -S -c pass": command(sys.executable, "-I", "-S", "-c", "pass"),
-        "sidecall exec": command(SIDECALL, "exec", "bench", "true"),
-        "sidecall exec --relay": command(SIDECALL, "exec", "--relay", "bench", "true"),
+        "sidecall exec": command(SIDECALL, "exec", "-q", "bench", "true"),
+        "sidecall exec --relay": command(SIDECALL, "exec", "-q", "--relay", "bench", "true"),
         "sidecall.run (library)": lambda: sidecall.run("bench", ["true"], check=True),
     }
     return cases | peer_cases(stack, folder)
