@@ -219,9 +219,9 @@ class Session:
         try:
             await self._admitted(call)
             if self._ended_by:
-                self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
                 self._record(outcome="signaled before its start", signal=self._ended_by)
+                self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
             else:
                 await self._execute(call, arrived)
         finally:
@@ -272,9 +272,10 @@ class Session:
             times = began - arrived, time.monotonic() - began
             self._service.leave(self)
             await execution.drained()
-            self._send(message := end.message(*times))
+            message = end.message(*times)
             self._service.log(f"call {self.call_id} {end.words()} after {times[1]:.3f} s")
             self._record(**end.fields(message), files=paths.used, bytes=execution.moved)
+            self._send(message)  # the log is never behind what a caller knows
         finally:
             await execution.close()
 
