@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 SIDECALL = str(Path(sys.executable).parent / "sidecall")
+CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
+"""What does `exec`: the native client, for one, has to pass the same tests."""
+os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
 PROGRAMS = Path(__file__).parent / "programs"
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -108,8 +111,9 @@ def sidecall(folder: Path) -> Run:
 
     def run(*words: str, input: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         environ = {**os.environ, "SIDECALL_DIR": str(folder), **(env or {})}
+        program = CLIENT if words[:1] == ("exec",) else SIDECALL
         return subprocess.run(
-            [SIDECALL, *words], input=input, capture_output=True, env=environ, check=False, timeout=60
+            [program, *words], input=input, capture_output=True, env=environ, check=False, timeout=60
         )
 
     return run
@@ -118,7 +122,7 @@ def sidecall(folder: Path) -> Run:
 def start(*words: str, **options: int) -> subprocess.Popen[bytes]:
     """Start `sidecall exec` with pipes for its streams."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([SIDECALL, "exec", *words], **pipes)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen([CLIENT, "exec", *words], **pipes)  # type: ignore[call-overload,no-any-return]
 
 
 def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sidecall as client
-from conftest import PROGRAMS, SIDECALL
+from conftest import CLIENT, PROGRAMS
 from sidecall import errors
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
@@ -222,7 +222,7 @@ def test_a_leading_dash_is_no_option(kit: Server, sidecall: Run, data: Path, val
     assert refused.returncode == 64
     (data / value).write_text("a file with an odd name")
     done = subprocess.run(
-        [SIDECALL, "exec", "kit", "read", "--file", value], cwd=data, capture_output=True, check=False
+        [CLIENT, "exec", "kit", "read", "--file", value], cwd=data, capture_output=True, check=False
     )
     assert done.stdout == b"a file with an odd name"
     table(f"`{value}` as a value", "refused as a string; as a path it is the file of that name")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import SIDECALL, both_modes, end, start
+from conftest import CLIENT, SIDECALL, both_modes, end, start
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -152,7 +152,7 @@ def test_writes_the_outcome_as_json(
     """`--outcome-fd` tells a command's own 64 from ours: one JSON line says how the call ended."""
     readable, writable = os.pipe()
     subprocess.run(
-        [SIDECALL, "exec", *mode, "--outcome-fd", str(writable), "tool", "sh", "-c", script],
+        [CLIENT, "exec", *mode, "--outcome-fd", str(writable), "tool", "sh", "-c", script],
         pass_fds=[writable],
         check=False,
     )
@@ -198,7 +198,7 @@ def test_a_command_may_close_stdout_early(tool: Server, mode: tuple[str, ...]) -
 def test_a_command_need_not_read_its_stdin(tool: Server, mode: tuple[str, ...]) -> None:
     """A producer that the command does not listen to gets SIGPIPE, as in a local pipeline."""
     done = subprocess.run(
-        ["bash", "-c", f"yes | {SIDECALL} exec {' '.join(mode)} tool head -n 1; echo ${{PIPESTATUS[@]}}"],
+        ["bash", "-c", f"yes | {CLIENT} exec {' '.join(mode)} tool head -n 1; echo ${{PIPESTATUS[@]}}"],
         capture_output=True,
         check=False,
     )
@@ -209,7 +209,7 @@ def test_a_command_need_not_read_its_stdin(tool: Server, mode: tuple[str, ...]) 
 def test_a_reader_that_goes_ends_the_command(tool: Server, mode: tuple[str, ...]) -> None:
     """A command whose reader is gone dies of SIGPIPE, and so does its caller."""
     done = subprocess.run(
-        ["bash", "-c", f"{SIDECALL} exec {' '.join(mode)} tool yes | head -n 1; echo ${{PIPESTATUS[@]}}"],
+        ["bash", "-c", f"{CLIENT} exec {' '.join(mode)} tool yes | head -n 1; echo ${{PIPESTATUS[@]}}"],
         capture_output=True,
         check=False,
     )
@@ -229,7 +229,7 @@ def test_a_reader_that_goes_ends_the_command(tool: Server, mode: tuple[str, ...]
 )
 def test_odd_streams(tool: Server, mode: tuple[str, ...], streams: str, code: int) -> None:
     """Closed descriptors and a full disk neither hang nor become a false success."""
-    line = f"exec {SIDECALL} exec {' '.join(mode)} tool sh -c 'cat; echo x' {streams}"
+    line = f"exec {CLIENT} exec {' '.join(mode)} tool sh -c 'cat; echo x' {streams}"
     assert subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20).returncode == code
 
 
@@ -252,7 +252,7 @@ def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
     if not pid:
         os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
     with open(terminal, "r+b", buffering=0) as keys:
-        keys.write(f"{SIDECALL} exec tool sh -c {shlex.quote(script)}\n".encode())
+        keys.write(f"{CLIENT} exec tool sh -c {shlex.quote(script)}\n".encode())
         command = int(await_content(folder / "pid"))
         keys.write(b"\x1a")
         await_state(command, "T")
@@ -371,7 +371,7 @@ def test_only_the_service_knows_whether_a_signal_came_before_the_start(
 
 def test_a_caller_in_a_folder_that_is_gone_can_call(tool: Server, tmp_path: Path) -> None:
     """Its working folder matters to nobody but itself."""
-    script = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; exec {SIDECALL} exec tool echo here"
+    script = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; exec {CLIENT} exec tool echo here"
     done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
 
@@ -447,7 +447,7 @@ def test_a_killed_caller_takes_its_command_along(tool: Server, mode: tuple[str, 
 @both_modes
 def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -> None:
     """When the shell around a caller is killed the command goes, however deaf it is."""
-    words = [SIDECALL, "exec", *mode, "--die-with-parent", "tool", "sh", "-c", "trap '' TERM; echo $$; sleep 60; :"]
+    words = [CLIENT, "exec", *mode, "--die-with-parent", "tool", "sh", "-c", "trap '' TERM; echo $$; sleep 60; :"]
     shell = subprocess.Popen(["bash", "-c", f"true; {shlex.join(words)}; true"], stdout=subprocess.PIPE)
     assert shell.stdout is not None
     pid = int(shell.stdout.readline())
@@ -459,7 +459,7 @@ def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -
 
 def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, folder: Path) -> None:
     """A parent that ends before the caller could ask to die with it is noticed all the same."""
-    caller = f"exec {SIDECALL} exec --die-with-parent tool touch {folder}/called 2>{folder}/err"
+    caller = f"exec {CLIENT} exec --die-with-parent tool touch {folder}/called 2>{folder}/err"
     subprocess.run(["setsid", "--wait", "sh", "-c", f"(sh -c {shlex.quote(caller)} &); sleep 1"], check=True)
     assert (folder / "err").read_text().startswith("sidecall: the parent has ended before the call was made\n")
     assert not (folder / "called").exists()

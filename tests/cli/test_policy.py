@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import SIDECALL, end, start
+from conftest import CLIENT, end, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,7 +211,7 @@ def test_the_working_folder_lies_on_a_volume(kit: Server, sidecall: Run, data: P
     """By whatever name the caller knows it, and nowhere else."""
     (data / "sub").mkdir()
     done = subprocess.run(
-        [SIDECALL, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False
+        [CLIENT, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False
     )
     assert done.stdout.decode() == f"{data}/sub\n"
     assert sidecall("exec", "--cwd", "/etc", "kit", "where").returncode == 77
