@@ -167,6 +167,7 @@ struct call {
     bool broken; /* nothing can be sent any more; what was sent to us still counts */
     enum state state;
     struct buffer incoming, outgoing;
+    size_t to_skip; /* bytes of a CALLS that nobody asked for: the one frame that is not kept as a whole */
     struct stream streams[3];
     int interrupts;
     int unwritten, unwritten_error; /* the first stream whose output was lost, and why; or -1 */
@@ -181,7 +182,7 @@ struct call {
 };
 
 static struct call the_call;
-static uint8_t incoming_bytes[HEADER + CALLS_LIMIT + RECEIVE_SIZE];
+static uint8_t incoming_bytes[HEADER + DESCRIPTION_LIMIT + RECEIVE_SIZE];
 static uint8_t outgoing_bytes[CALL_LIMIT + CONTROL_LIMIT + (2 << 20)];
 static uint8_t pending_bytes[3][INITIAL_WINDOW];
 static char arena[ARENA_SIZE];
@@ -346,6 +347,12 @@ __attribute__((format(printf, 2, 3))) static bool hint(struct call *call, const 
     set_line_va(&call->outcome.hint, format, values);
     va_end(values);
     return false;
+}
+
+static void forget_failure(struct call *call)
+{
+    call->has_failed = call->has_ended = false;
+    call->outcome.reason.length = call->outcome.hint.length = 0;
 }
 
 static void write_stderr(const char *before, const struct line *line)
@@ -746,7 +753,7 @@ static bool connect_to_service(struct call *call)
         if (remaining <= 0)
             return false;
         arena_used = used;
-        call->has_failed = call->has_ended = false;
+        forget_failure(call);
         poll(NULL, 0, remaining < RETRY_AFTER_MS ? (int)remaining : RETRY_AFTER_MS);
     }
 }
@@ -809,10 +816,10 @@ static void send_pending(struct call *call, const int *passed, size_t count)
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
     if (count > 0) {
         message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+        message.msg_controllen = (socklen_t)CMSG_SPACE(count * sizeof(int));
         control.header.cmsg_level = SOL_SOCKET;
         control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+        control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
         memcpy(CMSG_DATA(&control.header), passed, count * sizeof(int));
     }
     ssize_t sent = call->broken || call->sock < 0 ? -1 : sendmsg(call->sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -1490,32 +1497,58 @@ static void on_message(struct call *call, int type, const uint8_t *payload, size
     case END_OF_STREAM:
     case WINDOW:
     case STOP: on_stream_message(call, type, payload, length); break;
-    default: break; /* HELLO, PONG, CALLS: nothing was asked that they would answer */
+    default: break; /* HELLO, PONG: nothing was asked that they would answer */
     }
 }
 
-/* Act on each whole frame that has arrived. A frame that cannot be one is refused by its header. */
+/* A frame that cannot be one is refused by its header. */
+static bool check_header(struct call *call, int type, uint64_t length)
+{
+    if ((size_t)type >= sizeof MESSAGES / sizeof *MESSAGES || MESSAGES[type].name == NULL) {
+        fail(call, EXIT_PROTOCOL, "a frame of unknown type %d", type);
+        return hint(call, "is the peer a sidecall service or caller?");
+    }
+    if (length > MESSAGES[type].limit)
+        return fail(call, EXIT_PROTOCOL, "%s of %llu bytes is over its %u", MESSAGES[type].name,
+                    (unsigned long long)length, MESSAGES[type].limit);
+    return true;
+}
+
+/* Check the head of a frame that is one string, and have the string skipped. */
+static void skip_string(struct call *call, int type, const uint8_t *payload, size_t length)
+{
+    size_t size = length < 4 ? 0 : (size_t)get_number(payload, 4);
+    if (length < 4 || size > length - 4)
+        fail(call, EXIT_PROTOCOL, "%s ends in the middle of a field", MESSAGES[type].name);
+    else if (size < length - 4)
+        fail(call, EXIT_PROTOCOL, "%s has %zu bytes too many", MESSAGES[type].name, length - 4 - size);
+    else if (check_state(call, type))
+        call->to_skip = HEADER + length;
+}
+
+static void skip(struct call *call)
+{
+    size_t size = filled(&call->incoming) < call->to_skip ? filled(&call->incoming) : call->to_skip;
+    call->to_skip -= size;
+    drop(&call->incoming, size);
+}
+
+/* Act on each whole frame that has arrived. */
 static void take_frames(struct call *call)
 {
     struct buffer *buffer = &call->incoming;
-    while (!call->has_ended && filled(buffer) >= HEADER) {
+    for (skip(call); !call->has_ended && filled(buffer) >= HEADER; skip(call)) {
         const uint8_t *frame = buffer->bytes + buffer->start;
-        uint64_t length = get_number(frame, 4);
+        size_t length = (size_t)get_number(frame, 4), needed = frame[4] == CALLS && length > 4 ? 4 : length;
         int type = frame[4];
-        if ((size_t)type >= sizeof MESSAGES / sizeof *MESSAGES || MESSAGES[type].name == NULL) {
-            fail(call, EXIT_PROTOCOL, "a frame of unknown type %d", type);
-            hint(call, "is the peer a sidecall service or caller?");
+        if (!check_header(call, type, length) || filled(buffer) < HEADER + needed)
             return;
+        if (type == CALLS) {
+            skip_string(call, type, frame + HEADER, length);
+        } else {
+            on_message(call, type, frame + HEADER, length);
+            drop(buffer, HEADER + length);
         }
-        if (length > MESSAGES[type].limit) {
-            fail(call, EXIT_PROTOCOL, "%s of %llu bytes is over its %u", MESSAGES[type].name,
-                 (unsigned long long)length, MESSAGES[type].limit);
-            return;
-        }
-        if (filled(buffer) < HEADER + length)
-            return;
-        on_message(call, type, frame + HEADER, (size_t)length);
-        buffer->start += HEADER + (size_t)length;
     }
 }
 
@@ -1662,13 +1695,14 @@ static void close_call(struct call *call)
 static void begin_attempt(struct call *call)
 {
     call->sock = -1;
-    call->broken = call->has_ended = call->has_failed = call->must_relay = false;
+    call->broken = call->must_relay = false;
+    forget_failure(call);
     call->state = STATE_IDLE;
     call->incoming = (struct buffer){incoming_bytes, sizeof incoming_bytes, 0, 0};
     call->outgoing = (struct buffer){outgoing_bytes, sizeof outgoing_bytes, 0, 0};
+    call->to_skip = 0;
     call->interrupts = 0;
     call->unwritten = -1;
-    call->outcome.reason.length = call->outcome.hint.length = 0;
 }
 
 /* One connection's worth of a call. */
