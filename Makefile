@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers test check bench soak attacks fuzz containers coverage figures clean
+.PHONY: demo demo-containers test check bench soak attacks fuzz native native-test containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
@@ -21,6 +21,12 @@ attacks: ## what a hostile caller tries, and what it comes to, as a table
 
 fuzz: ## a minute of fuzzing in all: codec, states, parameters, calls, configuration
 	tools/fuzz.sh 12
+
+native: ## the native client of `sidecall exec`: static binaries for x86_64 and aarch64 in build/native
+	native/build.sh
+
+native-test: ## the native client with sanitizers, against the tests of the Python one
+	native/test.sh
 
 bench: ## side-by-side measurements
 	tools/python.sh benchmarks/bench.py

@@ -13,7 +13,8 @@ def main() -> None:
                 ranges[-1][1] = number
             else:
                 ranges.append([number, number])
-    print(f"/* What Python does not print as it is, from Unicode {unicodedata.unidata_version}. Made by printable.py. */\n")
+    version = unicodedata.unidata_version
+    print(f"/* What Python does not print as it is, from Unicode {version}. Made by printable.py. */\n")
     print("static const struct {\n    uint32_t first, last;\n} not_printable[] = {")
     pairs = [f"{{0x{first:x}, 0x{last:x}}}," for first, last in ranges]
     for begin in range(0, len(pairs), 5):

@@ -167,7 +167,7 @@ struct call {
     bool broken; /* nothing can be sent any more; what was sent to us still counts */
     enum state state;
     struct buffer incoming, outgoing;
-    size_t to_skip; /* bytes of a CALLS that nobody asked for: the one frame that is not kept as a whole */
+    size_t to_skip; /* bytes of a long CALLS that nobody asked for: the one frame that is not kept as a whole */
     struct stream streams[3];
     int interrupts;
     int unwritten, unwritten_error; /* the first stream whose output was lost, and why; or -1 */
@@ -1514,15 +1514,18 @@ static bool check_header(struct call *call, int type, uint64_t length)
     return true;
 }
 
-/* Check the head of a frame that is one string, and have the string skipped. */
-static void skip_string(struct call *call, int type, const uint8_t *payload, size_t length)
+/* Check the head of a frame that is too long to keep: of what a service may say only CALLS can be, which is one string
+ * that nobody asked for. Have it skipped. */
+static void take_long_frame(struct call *call, int type, const uint8_t *payload, size_t length)
 {
-    size_t size = length < 4 ? 0 : (size_t)get_number(payload, 4);
-    if (length < 4 || size > length - 4)
+    size_t size = (size_t)get_number(payload, 4);
+    if (!check_state(call, type))
+        return;
+    if (size > length - 4)
         fail(call, EXIT_PROTOCOL, "%s ends in the middle of a field", MESSAGES[type].name);
     else if (size < length - 4)
         fail(call, EXIT_PROTOCOL, "%s has %zu bytes too many", MESSAGES[type].name, length - 4 - size);
-    else if (check_state(call, type))
+    else
         call->to_skip = HEADER + length;
 }
 
@@ -1539,12 +1542,13 @@ static void take_frames(struct call *call)
     struct buffer *buffer = &call->incoming;
     for (skip(call); !call->has_ended && filled(buffer) >= HEADER; skip(call)) {
         const uint8_t *frame = buffer->bytes + buffer->start;
-        size_t length = (size_t)get_number(frame, 4), needed = frame[4] == CALLS && length > 4 ? 4 : length;
+        size_t length = (size_t)get_number(frame, 4);
+        bool is_long = length > DESCRIPTION_LIMIT;
         int type = frame[4];
-        if (!check_header(call, type, length) || filled(buffer) < HEADER + needed)
+        if (!check_header(call, type, length) || filled(buffer) < HEADER + (is_long ? 4 : length))
             return;
-        if (type == CALLS) {
-            skip_string(call, type, frame + HEADER, length);
+        if (is_long) {
+            take_long_frame(call, type, frame + HEADER, length);
         } else {
             on_message(call, type, frame + HEADER, length);
             drop(buffer, HEADER + length);
@@ -1556,11 +1560,11 @@ static void receive(struct call *call)
 {
     struct buffer *buffer = &call->incoming;
     size_t left = filled(buffer);
-    memmove(buffer->bytes, buffer->bytes + buffer->start, left); /* less than one frame; it keeps few pages in use */
+    memmove(buffer->bytes, buffer->bytes + buffer->start, left); /* less than one frame, so there is room */
     buffer->start = 0;
     buffer->end = left;
     /* Without room for control data the kernel discards whatever descriptors come: a caller wants none. */
-    ssize_t size = recv(call->sock, buffer->bytes + left, RECEIVE_SIZE, MSG_DONTWAIT);
+    ssize_t size = recv(call->sock, buffer->bytes + left, buffer->size - left, MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (size <= 0) {

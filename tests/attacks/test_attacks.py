@@ -221,9 +221,7 @@ def test_a_leading_dash_is_no_option(kit: Server, sidecall: Run, data: Path, val
     refused = sidecall("exec", "kit", "print", "--text", value)
     assert refused.returncode == 64
     (data / value).write_text("a file with an odd name")
-    done = subprocess.run(
-        [CLIENT, "exec", "kit", "read", "--file", value], cwd=data, capture_output=True, check=False
-    )
+    done = subprocess.run([CLIENT, "exec", "kit", "read", "--file", value], cwd=data, capture_output=True, check=False)
     assert done.stdout == b"a file with an odd name"
     table(f"`{value}` as a value", "refused as a string; as a path it is the file of that name")
 

@@ -210,9 +210,7 @@ def test_a_success_without_the_file_is_73(kit: Server, sidecall: Run, data: Path
 def test_the_working_folder_lies_on_a_volume(kit: Server, sidecall: Run, data: Path) -> None:
     """By whatever name the caller knows it, and nowhere else."""
     (data / "sub").mkdir()
-    done = subprocess.run(
-        [CLIENT, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False
-    )
+    done = subprocess.run([CLIENT, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False)
     assert done.stdout.decode() == f"{data}/sub\n"
     assert sidecall("exec", "--cwd", "/etc", "kit", "where").returncode == 77
     assert sidecall("exec", "--cwd", f"{data}/gone", "kit", "where").returncode == 64

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Tests the native client: built with gcc's sanitizers, its parser is fuzzed, and it has to pass the end-to-end tests of
+# the Python client and to agree with it call by call. Needs gcc, and a Python that has sidecall and the test tools.
+#
+# usage: native/test.sh [PYTHON [PYTEST ARGUMENT...]]
+#   PYTHON        the interpreter of an environment with sidecall and pytest; tools/venv.sh makes one by default
+#   FUZZ_ROUNDS   answers to fuzz with (environment); 200000 by default
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools/need.sh gcc gcc
+out=$PWD/build/native
+mkdir -p "$out"
+flags=(-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+sanitizers=(-O1 -g '-fsanitize=address,undefined' -fno-sanitize-recover=all -fno-omit-frame-pointer)
+
+gcc "${flags[@]}" -O2 native/sidecall-exec.c -o "$out/sidecall-exec"
+gcc "${flags[@]}" "${sanitizers[@]}" native/sidecall-exec.c -o "$out/sidecall-exec-sanitized"
+gcc "${flags[@]}" "${sanitizers[@]}" native/fuzz_reply.c -o "$out/fuzz_reply"
+"$out/fuzz_reply" "${FUZZ_ROUNDS:-200000}" "$RANDOM"
+
+if [[ $# -gt 0 ]]; then
+    python=$1
+    shift
+else
+    read -r python < <(tools/pythons.sh)
+    python=$(tools/venv.sh "$python" test-all)/bin/python
+fi
+unset PYTHONPATH
+SIDECALL_TEST_CLIENT=$out/sidecall-exec-sanitized "$python" -m pytest -q \
+    tests/cli/test_exec.py tests/cli/test_policy.py tests/cli/test_clients.py "$@"

@@ -1,0 +1,410 @@
+"""The Python client and the native one are the same to everybody: the same CALL, the same ends, the same words.
+
+Collected where SIDECALL_TEST_CLIENT names the native client: native/test.sh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from conftest import CLIENT, SIDECALL
+from sidecall.protocol import messages as m
+from sidecall.protocol.codec import encode, frame_at
+from sidecall.transport import descriptors
+
+if TYPE_CHECKING:
+    from conftest import Server
+
+HEARD = encode(m.Hello(1, (b"pass", b"relay"), "test"))
+BEGUN = HEARD + encode(m.Started("a1"))
+LONG = "é" * 1500
+
+
+class Service:
+    """A service that takes one call, answers it with the bytes given, and remembers what came."""
+
+    def __init__(self, path: Path, answer: bytes) -> None:
+        self.hello: m.Message | None = None
+        self.call: m.Message | None = None
+        self.passed = 0
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except OSError:
+            return  # nobody called
+        bag = descriptors.Descriptors()
+        received = bytearray()
+        with peer:
+            while self.call is None and (data := descriptors.receive(peer, 1 << 20, bag)):
+                received += data
+                if (found := frame_at(received, 0)) is not None:
+                    self.hello = found[0]
+                    if (second := frame_at(received, found[1])) is not None:
+                        self.call = second[0]
+            self.passed = len(bag)
+            bag.close()
+            try:
+                peer.sendall(self._answer)
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(65536):
+                    pass
+            except OSError:
+                pass  # the caller has heard enough
+
+    def close(self) -> None:
+        """Wait for the call to end, or for nobody any more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+
+def run(program: str, folder: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
+    """Return how a client ended, what it wrote, and what it asked for."""
+    path, outcome = folder / "odd.sock", folder / "outcome"
+    service = Service(path, answer) if answer is not None else None
+    with outcome.open("wb") as out:
+        given = {"env": {**os.environ, "SIDECALL_DIR": str(folder)}, "input": b"some input", **options}
+        done = subprocess.run(
+            [program, "exec", "--outcome-fd", str(out.fileno()), *words],
+            capture_output=True, check=False, timeout=30, pass_fds=[out.fileno()], **given
+        )  # fmt: skip
+    asked: tuple[Any, ...] = ()
+    if service is not None:
+        service.close()
+        path.unlink()
+        features = service.hello.features if isinstance(service.hello, m.Hello) else None
+        asked = (features, service.call, service.passed)
+    fd = str(out.fileno() if not out.closed else "")
+    return done.returncode, done.stdout, done.stderr.replace(fd.encode() or b"\0", b"N"), outcome.read_bytes(), asked
+
+
+def agree(folder: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
+    """Check that both clients do the same; return what."""
+    python, native = (run(program, folder, words, answer, **options) for program in (SIDECALL, CLIENT))
+    assert native == python
+    return native
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("tool",),
+        ("--nope", "tool", "true"),
+        ("--nope=1", "tool", "true"),
+        ("-qv", "tool", "true"),
+        ("--quiet=1", "tool", "true"),
+        ("--cwd",),
+        ("--env",),
+        ("--timeout=", "nobody", "true"),
+        ("--timeout", "nan", "nobody", "true"),
+        ("--timeout", "inf", "nobody", "true"),
+        ("--timeout", "1e9", "nobody", "true"),
+        ("--timeout", "0x10", "nobody", "true"),
+        ("--timeout", "1__0", "nobody", "true"),
+        ("--timeout", "it's", "nobody", "true"),
+        ("--timeout", "it's\"\\\n\t\x7f\u202e\u00e9\u00ad\U0001f600\U000e0001", "nobody", "true"),
+        ("--timeout", b"\xff\xc3\xa9\xed\xa0\x80\xf4\x90\x80\x80", "nobody", "true"),
+        ("--wait", "-1", "nobody", "true"),
+        ("--wait", "0.1", "nobody", "true"),
+        ("--outcome-fd", "", "nobody", "true"),
+        ("--outcome-fd", "-1", "nobody", "true"),
+        ("--outcome-fd", "0077", "nobody", "true"),
+        ("--outcome-fd", "x", "nobody", "true"),
+        ("--env", "", "nobody", "true"),
+        ("--env", "=x", "nobody", "true"),
+        ("--env", "NOT_SET\x1b", "nobody", "true"),
+        ("", "true"),
+        (".", "true"),
+        ("..", "true"),
+        ("--", "--nope", "true"),
+        ("-", "true"),
+        ("nobody", "true"),
+        ("nob\x1b[2Jody\n", "true"),
+        (b"nob\xffody", "true"),
+        ("n" * 300, "true"),
+        ("n" * 2000, "true"),
+        ("/etc/passwd", "true"),
+        ("/etc/passwd/x.sock", "true"),
+        ("/no/such/folder/x.sock", "true"),
+        ("//no/such/../folder/./x.sock", "true"),
+        ("x.sock", "true"),
+        ("/dev/null", "true"),
+        ("/", "true"),
+    ],
+)
+def test_a_call_that_cannot_be_made_ends_in_the_same_words(folder: Path, words: tuple[Any, ...]) -> None:
+    """Usage errors, names and paths: the same code, sentence, hint and outcome."""
+    agree(folder, words, None, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("odd", "true"),
+        ("--relay", "odd", "true", "a", ""),
+        ("--no-stdin", "odd", "true"),
+        ("--relay", "--no-stdin", "odd", "true"),
+        ("--no-wait", "-q", "odd", b"tr\xffue", b"\xff"),
+        ("--timeout", "0.0001", "odd", "true"),
+        ("--timeout", "0.0025", "odd", "true"),
+        ("--timeout", "0.0035", "odd", "true"),
+        ("--timeout", " 1_0.5e1 ", "odd", "true"),
+        ("--timeout=999999999", "odd", "true"),
+        ("--env", "HOME", "--env=A=b=c", "--env", b"X=\xff", "odd", "true"),
+        ("--cwd", "", "odd", "true"),
+        ("--cwd", "sub/../other//.", "odd", "true"),
+        ("--cwd=/usr/lib/..", "odd", "true", "sub", "../x", "--in=sub/deep/file", "-o=/etc/passwd", "--flag", "a=b"),
+        ("odd", "true", *(f"/a{number}/b/c" for number in range(100))),
+        ("odd", "true", "x" * 100_000, "/" + "y/" * 5000),
+        ("odd", "true", "/", "//", "//usr//lib///", "///"),
+        ("./odd.sock", "true"),
+        ("--", "odd", "--help", "-v"),
+    ],
+)
+def test_both_clients_ask_the_same(folder: Path, words: tuple[Any, ...]) -> None:
+    """The same CALL with the same folders, features and passed descriptors goes out."""
+    (folder / "sub" / "deep").mkdir(parents=True)
+    assert agree(folder, words, BEGUN, cwd=folder)[-1][1] is not None
+
+
+def test_a_call_that_is_too_long_is_refused_here(folder: Path) -> None:
+    """It is said how long it is; nothing is sent."""
+    words = (*("--env=BIG", "--env", "SMALL") * 20, "odd", "true")
+    environ = {**os.environ, "SIDECALL_DIR": str(folder), "BIG": "x" * 120_000, "SMALL": "y"}
+    code, _, said, *_ = agree(folder, words, BEGUN, env=environ)
+    assert (code, said[:44]) == (64, b"sidecall: the call is too long: Call of 2400")
+
+
+@pytest.mark.parametrize("shape", ["deep", "name"])
+def test_a_long_path_is_reached_through_its_folder(folder: Path, shape: str) -> None:
+    """A socket's path may be longer than an address; its own name may not."""
+    deep = folder / ("d" * 120)
+    deep.mkdir()
+    name = "odd.sock" if shape == "deep" else "o" * 104 + ".sock"
+    os.chdir(deep)
+    try:
+        service = Service(Path("odd.sock"), BEGUN + exit_message(0, 5))
+    finally:
+        os.chdir("/")
+    done = subprocess.run([CLIENT, "exec", str(deep / name), "true"], capture_output=True, check=False)
+    if shape == "name":
+        service.close()
+        assert agree(folder, (str(deep / name), "true"), None)[0] == 69
+    else:
+        service.close()
+        assert done.returncode == 5
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o000])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_socket_that_anybody_could_have_made_is_not_trusted(folder: Path, mode: int) -> None:
+    """A folder that is open to all, a stranger's service, a folder that lets nobody in."""
+    for parent in folder.parents:
+        parent.chmod(parent.stat().st_mode | 0o005)
+    binary, public = folder / "client", folder / "public"
+    shutil.copy(CLIENT, binary)
+    folder.chmod(0o755)
+    public.mkdir()
+    os.chown(public, 2, 2)
+    path = public / "odd.sock"
+    ends = []
+    for program in (SIDECALL, str(binary)):
+        public.chmod(0o755)
+        service = Service(path, BEGUN + exit_message(0, 0))
+        path.chmod(0o777)
+        public.chmod(mode)
+        subprocess.run(["chown", "-h", "3", path], check=True)
+        done = subprocess.run(["setpriv", "--reuid=1", "--clear-groups", program, "exec", path, "true"],
+                              capture_output=True, check=False, cwd="/")  # fmt: skip
+        ends.append((done.returncode, done.stderr))
+        service.close()
+        path.unlink()
+    assert ends[0] == ends[1]
+
+
+def exit_message(ended: int, value: int, *more: int) -> bytes:
+    """Return an EXIT."""
+    return encode(m.Exit(ended, value, *(more or (0, 0, 0, 0, 0, 0))))
+
+
+UNPRINTABLE = encode(m.Started('é"\\\n\x01\x7f\U0001f600\u2028'))
+ANSWERS = [
+    b"",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    HEARD,
+    HEARD[:-1],
+    HEARD + HEARD,
+    BEGUN,
+    BEGUN + exit_message(0, 0),
+    BEGUN + exit_message(0, 255, 1, 1, 12, 123, 1234, 12345),
+    BEGUN + exit_message(1, 15, 1, 10, 100, 1_000_000, 123_456_789, 1 << 40),
+    BEGUN + exit_message(1, 10, 7, 2**64 - 1, 2**63, 10**16, 10**22 % 2**64, 2**64 - 1),
+    BEGUN + exit_message(0, 7, 0, 99, 100, 101, 99_999_999_999_999, 0),
+    BEGUN + exit_message(2, 0),
+    BEGUN + exit_message(2, 9),
+    BEGUN + exit_message(3, 0),
+    BEGUN + exit_message(1, 0),
+    BEGUN + exit_message(1, 65),
+    BEGUN + exit_message(9, 0),
+    BEGUN + exit_message(0, 0)[:-1],
+    HEARD + exit_message(0, 0),
+    HEARD + exit_message(1, 15),
+    HEARD + encode(m.Started("")) + exit_message(0, 0),
+    HEARD + encode(m.Started("")) + exit_message(1, 2),
+    HEARD + UNPRINTABLE + exit_message(0, 3),
+    HEARD + encode(m.Queued(0)) + encode(m.Queued(4_000_000_000)) + encode(m.Started("x")) + exit_message(0, 0),
+    HEARD + encode(m.Pong(1, 2, 3, 4, 5, 6)) + encode(m.Calls(b"[]")) + encode(m.Started("x")) + exit_message(0, 1),
+    HEARD + encode(m.Calls(b"x" * 3_000_000)) + encode(m.Started("x")) + exit_message(0, 1),
+    HEARD + encode(m.Queued(1)) + encode(m.Pong(1, 2, 3, 4, 5, 6)),
+    BEGUN + encode(m.Calls(b"[]")),
+    BEGUN + encode(m.Queued(1)),
+    BEGUN + encode(m.Started("2")),
+    HEARD + encode(m.Ping()),
+    HEARD + encode(m.Call(b"x" * 2_000_000, (), (), b"", b"", (), 0, 0, 0, 0, 0)),
+    HEARD + encode(m.Description(b"x" * (m.DESCRIPTION_LIMIT - 4)))[:-1],
+    HEARD + b"\0\x20\0\0\x15\0\x20\0\0" + b"x" * 0x200000,
+    HEARD + b"\0\x20\0\0\x15\0\x1f\0\0" + b"x" * 0x200000,
+    HEARD + encode(m.Signal(2)),
+    HEARD + encode(m.Cancel("x")),
+    HEARD + encode(m.Data(1, b"x")),
+    BEGUN + encode(m.Data(0, b"x")),
+    BEGUN + encode(m.Data(1, b"x")),
+    BEGUN + encode(m.Data(3, b"x")),
+    BEGUN + encode(m.Window(0, 1)),
+    BEGUN + encode(m.Window(1, 1)),
+    BEGUN + encode(m.Stop(0)) + encode(m.Stop(0)) + exit_message(0, 0),
+    BEGUN + encode(m.Stop(1)),
+    BEGUN + encode(m.Eof(0)),
+    BEGUN + encode(m.Eof(1)) + encode(m.Eof(1)),
+    BEGUN + encode(m.Eof(2)) + encode(m.Data(2, b"x")),
+    BEGUN + encode(m.Data(1, b"out")) + encode(m.Data(2, b"err\n")) + encode(m.Data(1, b"")) + exit_message(0, 0),
+    BEGUN + encode(m.Data(1, b"x" * 65536)) * 4 + encode(m.Eof(1)) + exit_message(0, 2),
+    b"\0\1\0\2\7\1" + b"x" * 65537,
+    b"\0\0\0\5\1" + b"\0" * 5,
+    b"\0\0\0\6\1" + b"\0\1\0\0\0\2",
+    HEARD + b"\0\0\0\5\4\0\0\0\1\xff",
+    HEARD + b"\0\0\0\5\4\0\0\0\2a",
+    HEARD + b"\0\0\0\6\4\0\0\0\1ab",
+    HEARD + b"\0\0\0\0\4",
+    HEARD + b"\0\0\0\0\x15",
+    HEARD + b"\0\0\0\5\x15\0\0\0\2a",
+    HEARD + b"\0\0\0\5\x15\0\0\0\0a",
+    HEARD + b"\0\0\0\0\x63",
+    HEARD + b"\xff\xff\xff\xff\4",
+    *(HEARD + encode(m.Refused(code, f"reason {code}", "do this")) for code in (0, 2, 64, 69, 70, 73, 75, 76, 77, 78)),
+    *(HEARD + encode(m.Refused(code, f"reason {code}", "")) for code in (124, 125, 126, 127, 255)),
+    HEARD + encode(m.Refused(64, "\x1b[2Jevil\nline\0more\t\x9b\u2028\U000e0001\u0378", "\u202e")),
+    HEARD + encode(m.Refused(64, LONG + "end", "\n" * 1001)),
+    HEARD + encode(m.Refused(99, LONG + "end", "x" * 1000)),
+    HEARD + encode(m.Refused(75, "", "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["--relay", "--no-stdin", "-v"])
+def test_every_answer_ends_a_call_the_same_way(folder: Path, mode: str) -> None:
+    """The same code, words, output and JSON, whatever a service says."""
+    for answer in ANSWERS:
+        if mode == "-v" and UNPRINTABLE in answer:
+            continue  # the Python client writes a call's id to the terminal as it is
+        agree(folder, (mode, "odd", "true"), answer)
+
+
+def test_descriptors_that_got_lost_are_the_same_to_both(folder: Path) -> None:
+    """Where nothing was passed, nothing can have been lost: the service breaks the protocol."""
+    end = agree(folder, ("--relay", "odd", "true"), HEARD + encode(m.Refused(1, "lost", "come again")))
+    assert end[0] == 76
+
+
+def test_mutated_answers_end_a_call_the_same_way(folder: Path) -> None:
+    """So it is for answers with a few wrong bytes."""
+    chance = random.Random(5)
+    for _ in range(150):
+        answer = bytearray(chance.choice([answer for answer in ANSWERS if 20 < len(answer) < 5000]))
+        for _ in range(chance.randint(1, 3)):
+            answer[chance.randrange(len(answer))] = chance.choice([0, 1, 2, 4, 7, 9, 255, chance.randrange(256)])
+        mode = chance.choice(["--relay", "-q"])
+        try:
+            agree(folder, (mode, "odd", "true"), bytes(answer))
+        except AssertionError as error:
+            raise AssertionError(f"{mode} {bytes(answer)!r}") from error
+
+
+def test_a_description_that_was_not_asked_for_is_no_end(folder: Path) -> None:
+    """A call that ran nothing is not a success."""
+    answer = HEARD + encode(m.Description(b"{}"))
+    assert run(CLIENT, folder, ("odd", "true"), answer)[0] == 76
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--version",), ("exec", "--help"), ("describe", "nobody"), ("exec", "-v", "-h")]
+)
+def test_the_rest_is_handed_over(folder: Path, words: tuple[str, ...]) -> None:
+    """What the native client does not do the Python command does, with the same words."""
+    ends = [subprocess.run([program, *words], capture_output=True, check=False) for program in (SIDECALL, CLIENT)]
+    python, native = [(end.returncode, end.stdout, end.stderr) for end in ends]
+    assert native == python
+
+
+def test_without_a_python_command_it_says_so(folder: Path) -> None:
+    """Alone it runs calls, and prints a description as the JSON that it is."""
+    environ = {"SIDECALL_DIR": str(folder), "PATH": "/no/such"}
+    for words in ((), ("ping", "x"), ("exec", "--help")):
+        for named in ({}, {"SIDECALL_PYTHON_COMMAND": CLIENT}, {"SIDECALL_PYTHON_COMMAND": "/no/such"}):
+            done = subprocess.run([CLIENT, *words], capture_output=True, check=False, env={**environ, **named})
+            assert done.returncode == 64
+            assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec`")
+    answer = HEARD + encode(m.Description(b'{"service": "odd"}'))
+    described = run(CLIENT, folder, ("odd", "print", "--help"), answer, env=environ)
+    assert described[:2] == (0, b'{"service": "odd"}\n')
+
+
+def test_the_end_of_a_real_call_has_the_same_fields(tool: Server, folder: Path) -> None:
+    """The JSON line of a real call has the same keys in the same order."""
+    lines = [run(program, folder, ("tool", "sh", "-c", "exit 4"), None)[3] for program in (SIDECALL, CLIENT)]
+    keys = [list(json.loads(line)) + list(json.loads(line)["usage"]) for line in lines]
+    assert keys[0] == keys[1]
+
+
+def test_a_producer_is_held_up_by_a_service_that_does_not_read(folder: Path) -> None:
+    """The window holds: of an endless stdin only as much is read as the service allows."""
+    answer = BEGUN
+    path = folder / "odd.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        caller = subprocess.Popen([CLIENT, "exec", "--relay", "odd", "x"], stdin=subprocess.PIPE)
+        peer, _ = listener.accept()
+        assert caller.stdin is not None
+        with peer, caller.stdin:
+            peer.recv(65536)
+            peer.sendall(answer)
+            os.set_blocking(caller.stdin.fileno(), False)
+            written, deaf = 0, 0
+            while deaf < 20:
+                try:
+                    written += os.write(caller.stdin.fileno(), b"x" * 4096)
+                    deaf = 0
+                except BlockingIOError:
+                    deaf += 1
+                    threading.Event().wait(0.02)
+            assert m.INITIAL_WINDOW <= written <= m.INITIAL_WINDOW + 2 * 65536
+            peer.sendall(exit_message(0, 3))
+            assert caller.wait(10) == 3
