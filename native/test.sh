@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tools/need.sh gcc gcc
+tools/need.sh gcc=gcc
 out=$PWD/build/native
 mkdir -p "$out"
 flags=(-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)

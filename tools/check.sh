@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 read -r python < <(tools/pythons.sh)
 venv=$(tools/venv.sh "$python" check)
-tools/need.sh shellcheck shellcheck
+tools/need.sh shellcheck=shellcheck
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"

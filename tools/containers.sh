@@ -60,18 +60,7 @@ apt_update_once() {
 }
 
 need_packages() { # need_packages COMMAND=PACKAGE...: install the packages whose command is missing
-    local pair missing=()
-    for pair in "$@"; do
-        have "${pair%%=*}" || missing+=("${pair##*=}")
-    done
-    [ ${#missing[@]} -eq 0 ] && return
-    if [ "$(id -u)" != 0 ] || ! have apt-get; then
-        unavailable "missing: ${missing[*]}" "as root: apt-get install ${missing[*]} (or start Docker)"
-    fi
-    apt_update_once
-    say "apt-get install ${missing[*]}"
-    quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" ||
-        unavailable "apt-get could not install ${missing[*]}"
+    quietly "$REPO/tools/need.sh" "$@" || exit 69
 }
 
 # ---------------------------------------------------------------- the engine

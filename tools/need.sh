@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
-# Sees to it that a command is there: installs its Debian package when it may, else says what to install.
+# Sees to it that commands are there: installs the Debian packages of those that are not when it may, else says what
+# to install. Exit status: 69 one is missing.
 #
-# usage: tools/need.sh COMMAND PACKAGE
+# usage: tools/need.sh COMMAND=PACKAGE...
 set -euo pipefail
 
-command -v "$1" >/dev/null && exit 0
+missing=()
+for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}")
+done
+[[ ${#missing[@]} -eq 0 ]] && exit 0
 if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
-    { apt-get update -q && apt-get install -qy --no-install-recommends "$2"; } >&2 && exit 0
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"; } >&2 && exit 0
 fi
-echo "the command $1 is missing" >&2
-echo "hint: install the package $2" >&2
+echo "missing: ${missing[*]}" >&2
+echo "hint: as root: apt-get install ${missing[*]}" >&2
 exit 69
