@@ -14,10 +14,10 @@ check: ## lint, format, types, import direction
 	tools/check.sh
 
 containers: ## only the tests that cross containers
-	tools/test.sh tests/containers
+	tools/python.sh -m pytest tests/containers
 
 attacks: ## what a hostile caller tries, and what it comes to, as a table
-	tools/test.sh -q tests/attacks tests/containers/test_policy.py
+	tools/python.sh -m pytest -q tests/attacks tests/containers/test_policy.py
 
 fuzz: ## a minute of fuzzing in all: codec, states, parameters, calls, configuration
 	tools/fuzz.sh 12
@@ -34,7 +34,7 @@ bench: ## side-by-side measurements
 soak: ## thousands of calls under random kills, servers racing for a name, hours of fuzzing
 	tools/python.sh benchmarks/soak 10000
 	tools/python.sh benchmarks/soak/race.py 400
-	SIDECALL_SOAK_CALLS=2000 tools/test.sh -s tests/containers/test_faults.py
+	SIDECALL_SOAK_CALLS=2000 tools/python.sh -m pytest -s tests/containers/test_faults.py
 	tools/fuzz.sh 3600
 
 coverage: ## branch coverage of the tests

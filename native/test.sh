@@ -24,7 +24,7 @@ if [[ $# -gt 0 ]]; then
     shift
 else
     read -r python < <(tools/pythons.sh)
-    python=$(tools/venv.sh "$python" test-all)/bin/python
+    python=$(tools/venv.sh "$python" dev)/bin/python
 fi
 unset PYTHONPATH
 SIDECALL_TEST_CLIENT=$out/sidecall-exec-sanitized "$python" -m pytest -q \

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 read -r python < <(tools/pythons.sh)
-venv=$(tools/venv.sh "$python" check)
+venv=$(tools/venv.sh "$python" dev)
 tools/need.sh shellcheck=shellcheck
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

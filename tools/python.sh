@@ -5,5 +5,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 read -r python < <("$root/tools/pythons.sh")
-venv=$("$root/tools/venv.sh" "$python" test)
+venv=$("$root/tools/venv.sh" "$python" dev)
 exec "$root/$venv/bin/python" "$@"

@@ -31,11 +31,11 @@ others() { # one after the other
     return "$code"
 }
 
-tools/venv.sh "$first" test-all >/dev/null # two runs use it: make it once
 status=0
 others "$@" >"$logs/other-pythons.txt" 2>&1 &
-run "$first" test-all "containers or hugin" "$@" >"$logs/containers.txt" 2>&1 &
-run "$first" test-all "not containers and not hugin" "$@" || status=1
+tools/venv.sh "$first" dev >/dev/null # two runs use it: make it once
+run "$first" dev "containers or hugin" "$@" >"$logs/containers.txt" 2>&1 &
+run "$first" dev "not containers and not hugin" "$@" || status=1
 for job in $(jobs -p); do wait "$job" || status=1; done
 cat "$logs"/*.txt
 exit "$status"
