@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -156,63 +155,75 @@ def test_a_path_out_of_the_volume_is_refused(kit: Server, sidecall: Run, data: P
     table(attack, f"refused, {done.stderr.decode().splitlines()[0].removeprefix('sidecall: ').replace(str(data), '…')}")
 
 
+SWAP_LINK = """
+    os.symlink("../secret", "spare")
+    os.replace("spare", "victim")
+    time.sleep(random.uniform(0, 0.002))
+    pathlib.Path("spare").write_text("harmless")
+    os.replace("spare", "victim")
+    time.sleep(random.uniform(0, 0.002))
+"""
+SWAP_FOLDER = """
+    os.rename("folder", "away")
+    os.symlink("../outside", "folder")
+    time.sleep(random.uniform(0, 0.002))
+    os.unlink("folder")
+    os.rename("away", "folder")
+    time.sleep(random.uniform(0, 0.002))
+"""
+
+
+@contextlib.contextmanager
+def repeated(steps: str, folder: Path) -> Iterator[None]:
+    """Repeat `steps` in a process of their own, on its own processor, with pauses that fall differently each time."""
+    program = f"import os, pathlib, random, time\nwhile True:{steps}"
+    with subprocess.Popen([sys.executable, "-I", "-c", program], cwd=folder) as attacker:
+        try:
+            yield
+            assert attacker.poll() is None, "the attacker gave up"
+        finally:
+            attacker.kill()
+
+
 def test_swapping_a_link_between_check_and_use_wins_nothing(kit: Server, data: Path, table: Table) -> None:
     """The command gets what was checked: never the secret, however the race goes."""
-    victim, spare = data / "victim", data / "spare"
+    victim, ends = data / "victim", {"harmless": 0, "refused": 0}
     victim.write_text("harmless")
-    stop, ends = threading.Event(), {"harmless": 0, "refused": 0}
-
-    def swap() -> None:
-        while not stop.is_set():
-            spare.symlink_to("../secret")
-            spare.replace(victim)
-            spare.write_text("harmless")
-            spare.replace(victim)
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    try:
-        for _ in range(150):
+    with repeated(SWAP_LINK, data):
+        for _ in range(3000):
             try:
                 done = client.run("kit", ["read", "--file", str(victim)], capture_output=True, check=True)
             except errors.SidecallError:
                 ends["refused"] += 1
             else:
-                assert done.stdout in {b"harmless", b""}
+                assert done.stdout == b"harmless"
                 ends["harmless"] += 1
-    finally:
-        stop.set()
-        swapper.join()
-    assert min(ends.values()) > 0, f"the race was never a race: {ends}"
-    table("link swapped between check and use, 150 times", f"never followed: {ends}")
+            if min(ends.values()) >= 75:
+                break
+    assert min(ends.values()) >= 75, f"the race was never a race: {ends}"
+    table("link swapped between check and use, until it was met 75 times", f"never followed: {ends}")
 
 
 def test_swapping_a_folder_wins_nothing(kit: Server, data: Path, table: Table) -> None:
     """A file is written into the folder that was checked, or not at all."""
-    outside, folder = data.parent / "outside", data / "folder"
+    outside, folder, ends = data.parent / "outside", data / "folder", {"written": 0, "refused": 0}
     outside.mkdir()
     folder.mkdir()
-    stop = threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            folder.rename(data / "away")
-            folder.symlink_to("../outside")
-            folder.unlink()
-            (data / "away").rename(folder)
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    try:
-        for number in range(100):
-            with contextlib.suppress(errors.SidecallError):
-                client.run("kit", ["write", "--file", f"{folder}/{number}"], input=b"x")
-    finally:
-        stop.set()
-        swapper.join()
+    with repeated(SWAP_FOLDER, data):
+        for number in range(3000):
+            try:
+                client.run("kit", ["write", "--file", f"{folder}/{number}"], input=b"x", check=True)
+            except errors.SidecallError:
+                ends["refused"] += 1
+            else:
+                ends["written"] += 1
+            if min(ends.values()) >= 50:
+                break
+    assert min(ends.values()) >= 50, f"the race was never a race: {ends}"
     assert list(outside.iterdir()) == []
-    assert list(folder.iterdir()) != []
-    table("folder swapped for a link while a file is made in it, 100 times", "nothing was made outside")
+    found = next(place for place in (folder, data / "away") if place.is_dir() and not place.is_symlink())
+    assert len(list(found.iterdir())) == ends["written"]
+    table("folder swapped for a link while a file is made in it, until it was met 50 times", "nothing was made outside")
 
 
 @pytest.mark.parametrize("value", ["-rf", "--help", "-"])
