@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,7 @@ def check(service: Service, call: Call) -> Plan:
         SidecallError: see `policy.plan`.
     """
     with Paths(Atlas(service.volumes, call.folders), private=None) as paths:
-        return policy.plan(service, call, os.environb, paths, scratch="/")
+        return policy.plan(service, call, own_environment(), paths, scratch="/")
 
 
 @contextmanager
@@ -53,8 +54,14 @@ def prepared(service: Service, call: Call, call_id: str) -> Iterator[Prepared]:
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
         paths = stack.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))
-        environ = {**os.environb, b"SIDECALL_CALL": call_id.encode()}
+        environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
         yield Prepared(policy.plan(service, call, environ, paths, scratch), paths)
+
+
+@functools.cache
+def own_environment() -> dict[bytes, bytes]:
+    """Return the server's own environment, as it was at the first call: `os.environb` copies it name by name."""
+    return dict(os.environb)
 
 
 def _names_files(command: Command) -> bool:

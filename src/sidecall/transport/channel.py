@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidecall.protocol.messages import Message
     from sidecall.transport.loop import Loop
 
-_RECEIVE_SIZE = 256 * 1024
+_RECEIVE_SIZE = 64 * 1024
 
 
 class Channel:
