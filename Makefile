@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers test check bench soak attacks fuzz native native-test containers coverage figures clean
+.PHONY: demo demo-containers test check bench soak attacks fuzz native native-test wheels containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
@@ -27,6 +27,9 @@ native: ## the native client of `sidecall exec`: static binaries for x86_64 and 
 
 native-test: ## the native client with sanitizers, against the tests of the Python one
 	native/test.sh
+
+wheels: ## what is released, in dist: source, a pure wheel, wheels with the native client
+	tools/wheels.sh
 
 bench: ## side-by-side measurements
 	tools/python.sh benchmarks/bench.py

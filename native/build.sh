@@ -1,22 +1,28 @@
 #!/usr/bin/env bash
-# Builds the native client as static binaries for x86_64 and aarch64, with the C compiler and the musl that come with
-# PyPI's ziglang, and checks that they need nothing: no loader, no library.
+# Builds the native client as static binaries, with the C compiler and the musl that come with PyPI's ziglang, and
+# checks that they need nothing: no loader, no library.
 #
-# usage: native/build.sh [OUTDIR]          (build/native by default)
+# usage: native/build.sh [OUTDIR [PYTHON [MACHINE...]]]
+#   OUTDIR    build/native by default
+#   PYTHON    an interpreter that has ziglang; by default one is made under build/
+#   MACHINE   x86_64 or aarch64; both by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 out=${1:-build/native}
-venv=build/zig
+python=${2:-build/zig/bin/python}
+machines=("${@:3}")
+[[ $# -ge 3 ]] || machines=(x86_64 aarch64)
+tools/need.sh readelf=binutils
 mkdir -p "$out"
-if [[ ! -x $venv/bin/python ]] || ! "$venv/bin/python" -c 'import ziglang' 2>/dev/null; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install -q 'ziglang>=0.13'
+if [[ $# -lt 2 ]] && ! "$python" -c 'import ziglang' 2>/dev/null; then
+    python3 -m venv build/zig
+    build/zig/bin/pip install -q 'ziglang>=0.13'
 fi
 
-for machine in x86_64 aarch64; do
+for machine in "${machines[@]}"; do
     binary=$out/sidecall-exec-$machine
-    "$venv/bin/python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -std=c11 \
+    "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -std=c11 \
         -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror native/sidecall-exec.c -o "$binary"
     if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
         echo "$binary is not static" >&2
