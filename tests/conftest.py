@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
 PROGRAMS = Path(__file__).parent / "programs"
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # as nohup(1) or a shell's `&` may have left them
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Table = Callable[[str, str], None]
