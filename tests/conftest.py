@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,11 +37,11 @@ class Server:
         process: the server itself.
     """
 
-    def __init__(self, words: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, words: tuple[str, ...], folder: Path, program: str = SIDECALL) -> None:
         self._log_file = folder / f"server-{len(list(folder.iterdir()))}.log"
         environ = {**os.environ, "SIDECALL_DIR": str(folder)}
         with self._log_file.open("wb") as log:
-            self.process = subprocess.Popen([SIDECALL, "serve", *words], stderr=log, env=environ)
+            self.process = subprocess.Popen([program, "serve", *words], stderr=log, env=environ)
         self.path = Path(self._await_line("serving ").split("serving ")[1].split(" (")[0])
 
     def log(self) -> str:
@@ -52,6 +53,7 @@ class Server:
             for line in self.log().splitlines():
                 if words in line:
                     return line
+            time.sleep(0.002)
         raise AssertionError(f"the server ended with {self.process.returncode}: {self.log()}")
 
     def await_log(self, words: str) -> str:
@@ -96,8 +98,8 @@ def serve(folder: Path) -> Iterator[Callable[..., Server]]:
     """Return a function that starts `sidecall serve` with the words given; all are ended after the test."""
     servers: list[Server] = []
 
-    def start(*words: str) -> Server:
-        servers.append(Server(words, folder))
+    def start(*words: str, program: str = SIDECALL) -> Server:
+        servers.append(Server(words, folder, program))
         return servers[-1]
 
     yield start

@@ -83,12 +83,9 @@ def test_without_the_rest_it_says_so(programs: Path, tmp_path: Path) -> None:
     assert "hint: install sidecall for Python" in done.stderr
 
 
-def test_it_serves_and_calls(
-    programs: Path, serve: Callable[..., Server], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_serves_and_calls(programs: Path, serve: Callable[..., Server]) -> None:
     """The placed command is what a user starts as server, and what a user calls with."""
-    monkeypatch.setattr("conftest.SIDECALL", str(programs / "sidecall"))
-    server = serve("--allow-any", "mine")
+    server = serve("--allow-any", "mine", program=str(programs / "sidecall"))
     assert server.process.args == [str(programs / "sidecall"), "serve", "--allow-any", "mine"]
     done = run(programs / "sidecall", "exec", "mine", "cat", "/proc/self/comm")
     assert (done.returncode, done.stdout) == (0, "cat\n")
