@@ -21,9 +21,10 @@ if [[ $# -lt 2 ]] && ! "$python" -c 'import ziglang' 2>/dev/null; then
 fi
 
 for machine in "${machines[@]}"; do
-    binary=$out/sidecall-exec-$machine
-    "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -std=c11 \
-        -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror native/sidecall-exec.c -o "$binary"
+    binary=$out/sidecall-$machine
+    "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -flto -fno-unwind-tables \
+        -fno-asynchronous-unwind-tables -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror \
+        native/client/*.c -o "$binary"
     if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
         echo "$binary is not static" >&2
         exit 1

@@ -14,7 +14,7 @@ import pytest
 
 SIDECALL = str(Path(sys.executable).parent / "sidecall")
 CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
-"""What does `exec`: the native client, for one, has to pass the same tests."""
+"""What does `exec` and `connect`: the native client, for one, has to pass the same tests."""
 os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
 PROGRAMS = Path(__file__).parent / "programs"
@@ -119,7 +119,7 @@ def sidecall(folder: Path) -> Run:
 
     def run(*words: str, input: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         environ = {**os.environ, "SIDECALL_DIR": str(folder), **(env or {})}
-        program = CLIENT if words[:1] == ("exec",) else SIDECALL
+        program = CLIENT if words[0] in {"exec", "connect"} else SIDECALL
         return subprocess.run([program, *words], input=input, capture_output=True, env=environ, check=False, timeout=60)
 
     return run

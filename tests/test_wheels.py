@@ -97,5 +97,5 @@ def test_removing_it_leaves_nothing(programs: Path) -> None:  # the last to use 
 
 
 def test_the_native_client_has_the_version_of_the_package() -> None:
-    source = (ROOT / "native/sidecall-exec.c").read_text()
+    source = (ROOT / "native/client/request.c").read_text()
     assert f'#define SOFTWARE "sidecall {sidecall.__version__} native"' in source

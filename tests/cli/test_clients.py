@@ -128,6 +128,9 @@ def agree(folder: Path, words: tuple[Any, ...], answer: bytes | None, **options:
         ("--outcome-fd", "-1", "nobody", "true"),
         ("--outcome-fd", "0077", "nobody", "true"),
         ("--outcome-fd", "x", "nobody", "true"),
+        ("--outcome-fd", "9" * 30, "nobody", "true"),
+        ("--outcome-fd", "2147483648", "nobody", "true"),
+        ("--help=1", "--nope"),
         ("--env", "", "nobody", "true"),
         ("--env", "=x", "nobody", "true"),
         ("--env", "NOT_SET\x1b", "nobody", "true"),
@@ -252,6 +255,14 @@ ANSWERS = [
     HEARD,
     HEARD[:-1],
     HEARD + HEARD,
+    encode(m.Hello(0, (), "")) + BEGUN + exit_message(0, 0),
+    encode(m.Hello(2, (b"pass",), "new")) + encode(m.Started("x")) + exit_message(0, 0),
+    encode(m.Hello(2, (), "new")) + encode(m.Refused(76, "version 1 is not spoken here", "")),
+    HEARD + encode(m.Description(b"{}")),
+    HEARD + encode(m.Description(b"{}")) + encode(m.Started("x")) + exit_message(0, 0),
+    HEARD + encode(m.Refused(69, "first", "")) + encode(m.Refused(64, "second", "")),
+    HEARD + encode(m.Refused(69, "first", "")) + exit_message(0, 0),
+    BEGUN + exit_message(0, 3) + b"\xff" * 100,
     BEGUN,
     BEGUN + exit_message(0, 0),
     BEGUN + exit_message(0, 255, 1, 1, 12, 123, 1234, 12345),
@@ -322,9 +333,23 @@ ANSWERS = [
 def test_every_answer_ends_a_call_the_same_way(folder: Path, mode: str) -> None:
     """The same code, words, output and JSON, whatever a service says."""
     for answer in ANSWERS:
-        if mode == "-v" and UNPRINTABLE in answer:
-            continue  # the Python client writes a call's id to the terminal as it is
         agree(folder, (mode, "odd", "true"), answer)
+
+
+@pytest.mark.parametrize("name", ["od\x1b[2Jd", "o\u202ed\n", "d" * 200 + "/../" * 30 + "odd"])
+def test_a_name_is_shown_in_printable_words(folder: Path, name: str) -> None:
+    """What a caller is called to wait for may hold anything, and be long."""
+    path = folder / "odd.sock"
+    link = os.path.join(folder, name + ".sock")
+    if "/" in name:
+        name, link = f"{folder}/./././" + "./" * 600 + "odd.sock", ""
+    else:
+        os.symlink(path, link)
+    answer = HEARD + encode(m.Queued(3)) + encode(m.Started("x")) + exit_message(0, 5)
+    ended, _, said, *_ = agree(folder, (name, "true"), answer)
+    assert ended == 5
+    assert said.decode().replace("\n", "").isprintable()
+    assert 0 < len(said) < 1100
 
 
 def test_descriptors_that_got_lost_are_the_same_to_both(folder: Path) -> None:
@@ -347,14 +372,9 @@ def test_mutated_answers_end_a_call_the_same_way(folder: Path) -> None:
             raise AssertionError(f"{mode} {bytes(answer)!r}") from error
 
 
-def test_a_description_that_was_not_asked_for_is_no_end(folder: Path) -> None:
-    """A call that ran nothing is not a success."""
-    answer = HEARD + encode(m.Description(b"{}"))
-    assert run(CLIENT, folder, ("odd", "true"), answer)[0] == 76
-
-
 @pytest.mark.parametrize(
-    "words", [(), ("--version",), ("exec", "--help"), ("describe", "nobody"), ("exec", "-v", "-h")]
+    "words",
+    [(), ("--version",), ("exec", "--help"), ("describe", "nobody"), ("exec", "-v", "-h"), ("connect", "--help")],
 )
 def test_the_rest_is_handed_over(folder: Path, words: tuple[str, ...]) -> None:
     """What the native client does not do the Python command does, with the same words."""
@@ -366,11 +386,11 @@ def test_the_rest_is_handed_over(folder: Path, words: tuple[str, ...]) -> None:
 def test_without_a_python_command_it_says_so(folder: Path) -> None:
     """Alone it runs calls, and prints a description as the JSON that it is."""
     environ = {"SIDECALL_DIR": str(folder), "PATH": "/no/such"}
-    for words in ((), ("ping", "x"), ("exec", "--help")):
+    for words in ((), ("ping", "x"), ("exec", "--help"), ("connect", "-h")):
         for named in ({}, {"SIDECALL_PYTHON_COMMAND": CLIENT}, {"SIDECALL_PYTHON_COMMAND": "/no/such"}):
             done = subprocess.run([CLIENT, *words], capture_output=True, check=False, env={**environ, **named})
             assert done.returncode == 64
-            assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec`")
+            assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec` and `sidecall connect`, and")
     answer = HEARD + encode(m.Description(b'{"service": "odd"}'))
     described = run(CLIENT, folder, ("odd", "print", "--help"), answer, env=environ)
     assert described[:2] == (0, b'{"service": "odd"}\n')
@@ -408,3 +428,44 @@ def test_a_producer_is_held_up_by_a_service_that_does_not_read(folder: Path) -> 
             assert m.INITIAL_WINDOW <= written <= m.INITIAL_WINDOW + 2 * 65536
             peer.sendall(exit_message(0, 3))
             assert caller.wait(10) == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("nobody",),
+        ("--", "nobody"),
+        ("--nope", "nobody", "cat"),
+        ("--wait",),
+        ("--wait=x", "nobody", "cat"),
+        ("--wait=x", "nobody", "no-such-app"),
+        ("--wait=0.1", "nobody", "cat"),
+        ("", "cat"),
+        ("..", "no-such-app"),
+        ("nobody", ""),
+        ("nobody", "no\x1bsuch\u202eapp"),
+        ("nobody", b"\xff'\""),
+        ("nobody", "./no-such-app"),
+        ("nobody", "."),
+        ("nobody", "/etc"),
+        ("nobody", "/etc/passwd"),
+        ("nobody", "cat"),
+        ("nobody", "n" * 5000),
+        ("/etc/passwd", "cat"),
+        ("/no/such/folder/x.sock", "cat"),
+        ("x.sock", "cat"),
+    ],
+)
+def test_a_bridge_that_cannot_be_connected_ends_in_the_same_words(folder: Path, words: tuple[Any, ...]) -> None:
+    """The same code, sentence and hint; with a PATH, without one, with an empty one."""
+    for path in ({}, {"PATH": ""}, {"PATH": ":/bin:"}, {"PATH": f"{folder}:/etc/passwd:/no/such"}, None):
+        environ = {name: value for name, value in os.environ.items() if name != "PATH" or path is not None}
+        given = {**environ, **(path or {}), "SIDECALL_DIR": str(folder)}
+        ends = [
+            subprocess.run([program, "connect", *words], capture_output=True, check=False, env=given, cwd=folder)
+            for program in (SIDECALL, CLIENT)
+        ]
+        python, native = [(end.returncode, end.stdout, end.stderr) for end in ends]
+        assert native == python
+        assert 0 < native[0] < 128

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, SIDECALL, both_modes, end, start
+from conftest import CLIENT, SIDECALL, both_modes, end, first_line, start
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -120,14 +121,35 @@ def test_a_peer_that_speaks_something_else_is_76(folder: Path, sidecall: Run) ->
     assert done.returncode == 76
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def as_stranger(folder: Path, *words: str, before: str = "pass") -> list[str]:
+    """Return what runs the client as uid 1, which need not be able to read what this user can.
+
+    Args:
+        folder: where the sockets are: it is opened to all.
+        words: the client's words.
+        before: what the process does before it becomes the client.
+    """
+    for parent in (folder, *folder.parents):
+        parent.chmod(parent.stat().st_mode | 0o001)
+    for path in folder.glob("*.sock"):
+        path.chmod(0o666)
+    script = f"import os, sys; {before}; become = lambda: (os.setgroups([]), os.setgid(1), os.setuid(1)); "
+    if CLIENT == SIDECALL:
+        script += "import sidecall.cli.exec, sidecall.transport.relay; become(); sys.exit(sidecall.cli.main(sys.argv[2:]))"
+    else:
+        shutil.copy(CLIENT, folder / "client")
+        script += "become(); os.execv(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", script, str(folder / "client"), *words]
+
+
+@needs_root
 def test_another_user_is_denied(tool: Server) -> None:
     """By default only the server's own uid may call: the socket's mode says so, and then the service."""
-    for parent in tool.path.parents:
-        parent.chmod(parent.stat().st_mode | 0o001)
-    script = "import os, sys, sidecall.cli.exec as cli; os.setgroups([]); os.setgid(1); os.setuid(1); "
-    script += "from sidecall.cli import main; sys.exit(main(['exec', 'tool', 'true']))"
-    words = [sys.executable, "-c", script]
+    words = as_stranger(tool.path.parent, "exec", "tool", "true")
+    tool.path.chmod(0o600)
     done = subprocess.run(words, capture_output=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         77,
@@ -161,6 +183,47 @@ def test_writes_the_outcome_as_json(
         outcome = json.loads(lines.read())
     assert expected.items() <= outcome.items()
     assert set(outcome["usage"]) == {"queued", "run", "user", "system", "max_rss"}
+
+
+@both_modes
+@pytest.mark.parametrize(("fd", "streams"), [("1", ""), ("0", "0>&1"), ("2", "2>&1"), ("01", "")])
+def test_the_outcome_may_go_to_a_stream(tool: Server, mode: tuple[str, ...], fd: str, streams: str) -> None:
+    """`--outcome-fd 1` writes after the command's own output, though the command was left alone with stdout."""
+    line = f"exec {CLIENT} exec {' '.join(mode)} --no-stdin --outcome-fd {fd} tool sh -c 'echo out; exit 3' {streams}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+    out, outcome = done.stdout.splitlines()
+    assert (done.returncode, out, json.loads(outcome)["code"]) == (3, b"out", 3)
+
+
+@pytest.mark.parametrize("fd", ["0", "1", "2"])
+def test_a_closed_stream_is_no_place_for_an_outcome(tool: Server, fd: str, folder: Path) -> None:
+    """What was closed when the caller started is not open because the caller needed the place."""
+    line = f"exec {CLIENT} exec --outcome-fd {fd} tool touch {folder}/called {fd}>&-"
+    assert subprocess.run(["sh", "-c", line], capture_output=True, check=False).returncode == 64
+    assert not (folder / "called").exists()
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("script", "place", "code", "why"),
+    [
+        ("exit 3", "3>/dev/full", 3, "No space left on device"),
+        ("exit 0", "3>/dev/full", 0, "No space left on device"),
+        ("kill -TERM $$", "3</dev/null", -15, "Bad file descriptor"),
+        ("exit 4", "3>&1 >/dev/null", 4, "Broken pipe"),
+    ],
+)
+def test_an_outcome_that_cannot_be_written_changes_no_end(
+    tool: Server, mode: tuple[str, ...], script: str, place: str, code: int, why: str
+) -> None:
+    """The caller ends as the command ended, and says that whoever waits for the JSON waits in vain."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    line = f"exec {CLIENT} exec {' '.join(mode)} --outcome-fd 3 tool sh -c '{script}' {place}"
+    done = subprocess.run(["sh", "-c", line], stdout=writable, stderr=-1, check=False)
+    os.close(writable)
+    assert done.returncode == code
+    assert done.stderr.decode() == f"sidecall: the outcome could not be written to descriptor 3: {why}\n"
 
 
 @both_modes
@@ -233,6 +296,36 @@ def test_odd_streams(tool: Server, mode: tuple[str, ...], streams: str, code: in
     assert subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20).returncode == code
 
 
+def test_a_stdin_that_breaks_off_is_no_success(tool: Server) -> None:
+    """A command that read less than there is, and returned 0, has not succeeded: a disk may fail under a relayed stdin."""
+    script = "import os, subprocess, sys; os.lseek(mem := os.open('/proc/self/mem', os.O_RDONLY), 0, 0); "
+    script += f"sys.exit(subprocess.run([{CLIENT!r}, 'exec', '--relay', 'tool', *sys.argv[1:]], stdin=mem).returncode)"
+    for words, code, said in (
+        (["cat"], 125, "sidecall: the command returned 0, but its stdin could not be read: Input/output error\n"),
+        (["sh", "-c", "cat; exit 3"], 3, ""),
+    ):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False)
+        assert (done.returncode, done.stderr.decode()) == (code, said)
+
+
+@pytest.mark.parametrize("stdin", ["0>/dev/null", "0>>log", "<&-"])
+def test_a_stdin_that_is_none_is_empty(tool: Server, folder: Path, stdin: str) -> None:
+    """A descriptor that is not for reading, as nohup(1) leaves it, is no stream that could break off."""
+    line = f"cd {folder}; exec {CLIENT} exec --relay tool cat {stdin}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_terminal_that_hangs_up_ends_stdin(tool: Server) -> None:
+    """A terminal whose other end is gone gives EIO: that is its end."""
+    ours, theirs = pty.openpty()
+    caller = start("--relay", "tool", "sh", "-c", "echo ready; cat; exit 6", stdin=theirs)
+    first_line(caller)
+    os.close(theirs)
+    os.close(ours)
+    assert end(caller)[0] == 6
+
+
 def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
     """A terminal is never handed over, and its shared flags stay as they were."""
     ours, theirs = pty.openpty()
@@ -300,6 +393,52 @@ def test_signals_reach_the_command(tool: Server, mode: tuple[str, ...], number: 
     assert caller.stdout.readline() == b"ready\n"
     caller.send_signal(number)
     assert end(caller)[:2] == (40, b"caught\n")
+
+
+@both_modes
+@pytest.mark.parametrize("how", ["ignored", "blocked"])
+def test_a_signal_that_the_caller_was_spared_stays_its_own(
+    tool: Server, mode: tuple[str, ...], how: str, folder: Path
+) -> None:
+    """What was ignored or blocked when the caller started, as by nohup(1), does not reach the command."""
+    spare = "signal.signal(10, signal.SIG_IGN)" if how == "ignored" else "signal.pthread_sigmask(0, [10])"
+    script = "trap 'echo one' USR1; trap 'echo two; exit 8' USR2; echo ready; while :; do sleep 0.05; done"
+    words = [CLIENT, "exec", *mode, "tool", "sh", "-c", script]
+    caller = subprocess.Popen(
+        [sys.executable, "-c", f"import os, signal, sys; {spare}; os.execv(sys.argv[1], sys.argv[1:])", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert first_line(caller) == "ready"
+    caller.send_signal(signal.SIGUSR1)
+    caller.send_signal(signal.SIGUSR2)
+    assert end(caller)[:2] == (8, b"two\n")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15, 20])
+def test_a_signal_that_comes_with_the_end_changes_nothing(folder: Path, number: int) -> None:
+    """A caller that has been told how its command ended is not ended otherwise by a signal that was meant for it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "odd.sock"))
+        listener.listen()
+        caller = start("--no-stdin", "odd", "true", stdout=subprocess.DEVNULL)
+        service, _ = listener.accept()
+        with service:
+            assert service.recv(65536)
+            service.sendall(BEGUN)
+            await_let_go(caller.pid)
+            caller.send_signal(signal.SIGSTOP)
+            await_state(caller.pid, "T")
+            service.sendall(exit_message(0, 44))
+            caller.send_signal(number)
+            caller.send_signal(signal.SIGCONT)
+            assert end(caller)[0] == 44
+
+
+def await_let_go(pid: int) -> None:
+    """Wait until a caller has let go of its stdout, as it does once its command runs."""
+    own = os.stat(f"/proc/{pid}/fd/2")
+    while (fd := Path(f"/proc/{pid}/fd/0")).exists() and fd.stat() == own:
+        time.sleep(0.01)
 
 
 def test_a_server_started_in_the_background_of_a_script_runs_commands_that_can_be_interrupted(
@@ -376,6 +515,41 @@ def test_a_caller_in_a_folder_that_is_gone_can_call(tool: Server, tmp_path: Path
     assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
 
 
+@pytest.mark.parametrize("options", [("--cwd", "sub", "tool"), ("./tool.sock",)])
+def test_what_is_relative_to_a_folder_that_is_gone_is_refused(
+    tool: Server, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Where the working folder does matter, it is said that it is gone."""
+    script = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; exec {CLIENT} exec {' '.join(options)} true"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    assert done.returncode == 64
+    assert done.stderr.decode().endswith("is relative to the working folder, which is gone\n")
+
+
+@needs_root
+def test_descriptors_that_the_kernel_does_not_pass_are_relayed(folder: Path) -> None:
+    """A user may only have so many under way (ETOOMANYREFS in unix(7)): in a crowd of callers nobody is lost for it."""
+    crowd = "import os, socket; os.setuid(1); ends = socket.socketpair(); "
+    crowd += "[socket.send_fds(ends[0], [b'x'], [1] * 10) for _ in range(3)]; print(flush=True); input()"
+    keeping = subprocess.Popen([sys.executable, "-c", crowd], stdin=-1, stdout=-1)
+    first_line(keeping)
+    heard = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "odd.sock"))
+        listener.listen()
+        few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))"
+        caller = subprocess.Popen(as_stranger(folder, "exec", "odd", "true", before=few), stdin=-1, stdout=-1, stderr=-1)
+        for _ in range(2):
+            service, _ = listener.accept()
+            with service:
+                heard.append(service.recv(65536))
+                if heard[-1]:
+                    service.sendall(BEGUN + exit_message(0, 7))
+                    assert end(caller)[0] == 7
+    keeping.communicate(b"\n")
+    assert [(b"pass" in said, b"relay" in said) for said in heard] == [(False, False), (False, True)]
+
+
 HEARD = encode(m.Hello(1, (), "test"))
 BEGUN = HEARD + encode(m.Started("1"))
 
@@ -402,6 +576,9 @@ def exit_message(ended: int, value: int) -> bytes:
         (HEARD + encode(m.Refused(0, "all is well", "")), 76),
         (HEARD + encode(m.Refused(64, "\x1b[2Jevil\nline", "\u202e")), 64),
         (encode(m.Hello(9, (), "x")) + exit_message(0, 0), 76),
+        (encode(m.Hello(2, (), "x")) + encode(m.Started("1")) + exit_message(0, 0), 76),
+        (HEARD + encode(m.Description(b'{"commands": []}')), 76),
+        (HEARD + encode(m.Refused(69, "gone", "")) + exit_message(0, 0), 69),
     ],
 )
 def test_an_unusable_answer_is_never_a_success(folder: Path, answer: bytes, code: int) -> None:

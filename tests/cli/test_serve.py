@@ -1,4 +1,4 @@
-"""`sidecall serve`, `describe`, `ping` and `connect` on real processes."""
+"""`sidecall serve`, `describe` and `ping` on real processes."""
 
 from __future__ import annotations
 
@@ -219,83 +219,11 @@ def test_a_shortage_of_descriptors_passes(folder: Path, sidecall: Run) -> None:
         server.terminate()
 
 
-DIALOGUE = "echo hello; read a; echo got $a; read b; echo got $b"
-ANSWERS = "read h; echo $h >&2; echo one; read g; echo $g >&2; echo two; read g; echo $g >&2; exit 6"
-
-
-@pytest.mark.parametrize("server_is", ["sidecall", "socat"])
-@pytest.mark.parametrize("client_is", ["sidecall", "socat"])
-def test_the_bridge_carries_the_original_dialogue(
-    serve: Callable[..., Server], folder: Path, sidecall: Run, server_is: str, client_is: str
-) -> None:
-    """Two apps talk line by line, the server's first; either side may be plain socat."""
-    path, server = folder / "talk.sock", folder / "server.sh"
-    server.write_text(f"#!/bin/sh\n{DIALOGUE}\n")
-    server.chmod(0o755)
-    client = folder / "client.sh"
-    client.write_text(f"#!/bin/sh\n{ANSWERS}\n")
-    client.chmod(0o755)
-    if server_is == "sidecall":
-        serve("talk", str(server))
-        other = None
-    else:
-        other = subprocess.Popen(["socat", f"UNIX-LISTEN:{path},fork", f"EXEC:{server}"])
-        while not path.exists():
-            pass
-    words = {
-        "sidecall": [SIDECALL, "connect", "talk", str(client)],
-        "socat": ["socat", f"UNIX-CONNECT:{path}", f"EXEC:{client}"],
-    }[client_is]
-    done = subprocess.run(words, capture_output=True, check=False, timeout=20)
-    if other is not None:
-        other.terminate()
-        other.wait()
-    assert [line for line in done.stderr.splitlines() if b"socat" not in line] == [b"hello", b"got one", b"got two"]
-    if client_is == "sidecall":
-        assert done.returncode == 6
-
-
-def test_the_bridge_is_binary_and_half_closes(serve: Callable[..., Server], folder: Path) -> None:
-    """The server's app sees the end of what the client sent, and can still answer."""
-    serve("sum", "sha256sum")
-    script = "import sys,socket; s=socket.socket(fileno=0); s.sendall(bytes(range(256))*4096); s.shutdown(1); " \
-        "sys.stderr.write(s.recv(64).decode())"  # fmt: skip
-    done = subprocess.run([SIDECALL, "connect", "sum", sys.executable, "-c", script], capture_output=True, check=False)
-    assert done.stderr == b"fbbab289f7f94b25736c58be46a994c441fd02552cc6022352e3d86d2fab7c83"
-
-
-def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], folder: Path) -> None:
-    """A second caller waits for the first by default, in order."""
-    server = serve("-v", "line", "cat")
-    first = subprocess.Popen([SIDECALL, "connect", "line", "sh", "-c", "exec sleep 60"])
-    server.await_log("app ")
-    second = subprocess.Popen(
-        [SIDECALL, "connect", "line", "sh", "-c", "echo hi; read x; echo $x >&2"], stderr=subprocess.PIPE
-    )
-    assert server.log().count("starts") == 1
-    first.send_signal(signal.SIGTERM)
-    first.wait()
-    assert second.communicate(timeout=20)[1] == b"hi\n"
-    assert server.log().count("starts") == 2
-
-
-def test_bridge_apps_know_their_peer(serve: Callable[..., Server], folder: Path) -> None:
-    """Both apps see the UCSPI variables."""
-    serve("who", "sh", "-c", "echo $PROTO $IPCREMOTEEUID $IPCREMOTEEGID")
-    script = "read line; echo $line $PROTO $IPCREMOTEPATH $IPCREMOTEEUID >&2"
-    done = subprocess.run([SIDECALL, "connect", "who", "sh", "-c", script], capture_output=True, check=False)
-    uid, gid = os.getuid(), os.getgid()
-    assert done.stderr.decode() == f"IPC {uid} {gid} IPC {folder}/who.sock {uid}\n"
-
-
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (("serve", "new", "no-such-app"), 127),
         (("serve", "new", "/etc/passwd"), 126),
-        (("connect", "new", "no-such-app"), 127),
-        (("connect", "new", "/etc/passwd"), 126),
-        (("connect", "new", "cat"), 69),
         (("serve", "new"), 64),
         (("serve", "--slots", "1", "new", "cat"), 64),
         (("nope",), 64),

@@ -153,7 +153,7 @@ def test_a_reader_that_is_gone_stops_the_sender(driver: Driver, sides: tuple[Sid
     os.write(feeding, b"x")
     driver.until(lambda: not service.relay.reading)
     assert service.heard[-1] == m.Stop(1)
-    assert isinstance(caller.relay.write_errors[1], BrokenPipeError)
+    assert isinstance(caller.relay.errors[1], BrokenPipeError)
     with pytest.raises(BrokenPipeError):
         os.write(feeding, b"y")
     os.close(feeding)

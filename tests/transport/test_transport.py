@@ -185,11 +185,11 @@ def test_of_several_servers_at_once_exactly_one_listens(tmp_path: Path) -> None:
 def test_a_source_reads_only_what_it_may() -> None:
     """A source stops at its allowance and goes on when it gets more, to the end."""
     loop, got = Poller(), bytearray()
-    ended: list[bool] = []
+    ended: list[OSError | None] = []
     readable, writable = os.pipe()
     os.write(writable, b"x" * 100)
     os.close(writable)
-    source = Source(loop, readable, got.extend, lambda: ended.append(True), 30)
+    source = Source(loop, readable, got.extend, ended.append, 30)
     source.allow(50)
     loop.run_once()
     loop.run_once()
@@ -197,7 +197,7 @@ def test_a_source_reads_only_what_it_may() -> None:
     source.allow(1000)
     while not ended:
         loop.run_once()
-    assert (len(got), source.closed) == (100, True)
+    assert (len(got), source.closed, ended) == (100, True, [None])
 
 
 @pytest.mark.parametrize("nonblocking", [True, False])

@@ -42,16 +42,23 @@ def main(words: Sequence[str]) -> int:
         "IPCREMOTEEUID": str(peer.uid),
         "IPCREMOTEEGID": str(peer.gid),
     }
-    fd = sock.detach()
-    os.dup2(fd, 0)
-    os.dup2(fd, 1)
-    if fd > 1:
-        os.close(fd)
+    _plug_in(sock.detach())
     _restore_signals()
     try:
         os.execve(program, app, environ)
     except OSError as error:
         raise explain_exec(error, app[0], None) from error
+
+
+def _plug_in(sock: int) -> None:
+    """Make a socket stdin and stdout; it may be there already, where one was closed."""
+    for fd in (0, 1):
+        if fd == sock:
+            os.set_inheritable(fd, True)
+        else:
+            os.dup2(sock, fd)
+    if sock > 1:
+        os.close(sock)
 
 
 def _restore_signals() -> None:

@@ -8,9 +8,9 @@ from sidecall.cli import complain, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
 from sidecall.client.signals import die_of
-from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
+from sidecall.errors import ServiceUnavailable, SidecallError, UsageError, one_line
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
-from sidecall.transport.address import socket_path
+from sidecall.transport.address import absolute, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ def main(words: Sequence[str]) -> int:
         return 0
     if options.flag("die-with-parent"):
         _die_with_parent()
-    _occupy_closed_streams()
     outcome_fd = _outcome_fd(options)
+    _occupy_closed_streams()
+    if outcome_fd in {0, 1}:
+        outcome_fd = os.dup(outcome_fd)  # the streams are let go of
     try:
         result = _call(options)
     except SidecallError as error:
-        complain(error)
         result = from_error(error)
     if isinstance(result, bytes):
         from sidecall.cli.describe import render
@@ -61,9 +62,7 @@ def main(words: Sequence[str]) -> int:
         print(render(result), end="")
         return 0
     if outcome_fd >= 0:
-        import json
-
-        os.write(outcome_fd, json.dumps(result.as_dict()).encode() + b"\n")
+        _write_outcome(result, outcome_fd, options)
     return _end_as(result, verbose=options.flag("verbose"))
 
 
@@ -73,11 +72,11 @@ def _call(options: Parsed) -> Outcome | bytes:
 
     def on_queued(ahead: int) -> None:
         if not options.flag("quiet"):
-            say(f"waiting for a slot of {options.words[0]}, {ahead} ahead")
+            say(one_line(f"waiting for a slot of {options.words[0]}, {ahead} ahead"))
 
     def on_started(call_id: str) -> None:
         if verbose:
-            say(f"started as call {call_id}")
+            say(one_line(f"started as call {call_id}"))
         _let_go_of_streams()
 
     stdin = None if options.flag("no-stdin") else 0
@@ -94,7 +93,7 @@ def _request(options: Parsed) -> Request:
         command=os.fsencode(command),
         arguments=tuple(map(os.fsencode, arguments)),
         environment=tuple(_variable(given) for given in options.all("env")),
-        directory=os.path.abspath(os.fsencode(options.text("cwd"))) if options.flag("cwd") else b"",
+        directory=os.fsencode(absolute(options.text("cwd"))) if options.flag("cwd") else b"",
         timeout=options.seconds("timeout"),
         connect_wait=options.seconds("wait"),
         may_wait=not options.flag("no-wait"),
@@ -120,9 +119,21 @@ def _outcome_fd(options: Parsed) -> int:
     fd = options.integer("outcome-fd", -1, 0)
     try:
         os.fstat(fd)
-    except OSError:
+    except (OSError, OverflowError):
         raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
     return fd
+
+
+def _write_outcome(outcome: Outcome, fd: int, options: Parsed) -> None:
+    import json
+
+    line = json.dumps(outcome.as_dict()).encode() + b"\n"
+    try:
+        while line:
+            line = line[os.write(fd, line) :]
+    except OSError as error:
+        given = options.text("outcome-fd")
+        say(one_line(f"the outcome could not be written to descriptor {given}: {error.strerror}"))
 
 
 def _die_with_parent() -> None:
@@ -167,7 +178,7 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         usage = outcome.usage
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
-    if outcome.reason and outcome.usage is not None:
+    if outcome.reason and outcome.kind != SIGNALED:
         complain(SidecallError(outcome.reason, outcome.hint))
     code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:

@@ -47,6 +47,11 @@ _ENDED_OTHERWISE = _ENDED.keys() - {m.ENDED_SIGNALED}
 _LAST_SIGNAL = 64
 """SIGRTMAX. Source: signal(7)."""
 
+_ASKED_FOR_DESCRIPTION = {(b"--help",), (b"-h",)}
+"""The arguments that a DESCRIPTION answers: PROTOCOL.md, section 5."""
+
+_LOST_BYTES = ("stdin could not be read", "stdout could not be written", "stderr could not be written")
+
 _EXPLAINED = {
     TIMED_OUT: (
         "the command ran into its deadline and was stopped",
@@ -232,7 +237,11 @@ class _Attempt:
         return relay
 
     def _on_message(self, message: m.Message) -> None:
-        if isinstance(message, m.Queued):
+        if self._result is not None or self._error is not None:
+            return  # it has ended
+        if isinstance(message, m.Hello):
+            self._on_hello(message)
+        elif isinstance(message, m.Queued):
             self._on_queued(message.ahead)
         elif isinstance(message, m.Started):
             self._call_id = message.call_id
@@ -244,9 +253,21 @@ class _Attempt:
         elif isinstance(message, m.Exit):
             self._on_exit(message)
         elif isinstance(message, m.Description):
-            self._result = message.json
+            self._on_description(message)
         elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)) and self._relay is not None:
             self._relay.receive(message)
+
+    def _on_hello(self, message: m.Hello) -> None:
+        if message.version != m.VERSION:
+            self._error = ProtocolError(
+                f"the service speaks version {message.version} of the protocol, not {m.VERSION}"
+            )
+
+    def _on_description(self, message: m.Description) -> None:
+        if self._request.arguments in _ASKED_FOR_DESCRIPTION:
+            self._result = message.json
+        else:
+            self._error = ProtocolError("the service described the command instead of running it")
 
     def _on_end(self, error: SidecallError | None) -> None:
         if self._result is None and self._error is None:
@@ -295,19 +316,18 @@ class _Attempt:
         )
 
     def _flush(self) -> None:
-        """Write what arrived to where it belongs; an outcome whose output could not be written is none."""
+        """Write what arrived to where it belongs. A command has not succeeded if bytes from or to it are lost."""
         if self._relay is None:
             return
         self._relay.end_sinks()
         while self._relay.writing:
             self._loop.run_once()
-        for stream, error in self._relay.write_errors.items():
+        for stream, error in sorted(self._relay.errors.items()):
             if error.errno != errno.EPIPE and isinstance(self._result, Outcome) and self._result.ok:
-                name = ("stdin", "stdout", "stderr")[stream]
                 self._result = Outcome(
                     LOST,
                     EXIT_LOST,
-                    reason=f"the command returned 0, but its {name} could not be written: {error.strerror}",
+                    reason=f"the command returned 0, but its {_LOST_BYTES[stream]}: {error.strerror}",
                     call_id=self._call_id,
                     usage=self._result.usage,
                 )

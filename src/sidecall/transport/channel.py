@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sidecall.errors import SidecallError
+import errno
+
+from sidecall.errors import DescriptorsLost, SidecallError
 from sidecall.transport import descriptors
 from sidecall.transport.descriptors import Descriptors
 
@@ -60,6 +62,10 @@ class Channel:
         """Send messages in one write, descriptors with the first byte; what the socket cannot take now follows.
 
         A peer that is gone is not an error here: `on_end` tells, after all that it said has been read.
+
+        Raises:
+            DescriptorsLost: the kernel does not pass the descriptors, and nothing was sent: too many are under way
+                already, for one. Source: unix(7), ETOOMANYREFS.
         """
         data = b"".join(map(self.connection.send, messages))
         if self.closed or self._broken:
@@ -99,8 +105,10 @@ class Channel:
             return descriptors.send(self._sock, data, passed)
         except (BlockingIOError, InterruptedError):
             return 0
-        except OSError:
+        except OSError as error:
             self._broken = True
+            if passed and error.errno not in {errno.EPIPE, errno.ECONNRESET}:
+                raise DescriptorsLost(f"the streams cannot be passed: {error.strerror}") from error
             return 0
 
     def _writable(self) -> None:

@@ -30,6 +30,10 @@ class Relay:
         loop: where to wait.
         channel: where the messages go.
         on_change: called whenever a stream moved or ended.
+
+    Attributes:
+        errors: by which streams broke off before their end; EPIPE says that a reader is gone.
+        moved: bytes that were read or written, of each stream.
     """
 
     def __init__(self, loop: Loop, channel: Channel, on_change: Callable[[], None] = lambda: None) -> None:
@@ -39,7 +43,7 @@ class Relay:
         self._sources: dict[int, Source] = {}
         self._sinks: dict[int, Sink] = {}
         self._consumed: dict[int, int] = {}
-        self.write_errors: dict[int, OSError] = {}
+        self.errors: dict[int, OSError] = {}
         self.moved = [0, 0, 0]
 
     def read_from(self, stream: int, fd: int) -> None:
@@ -91,7 +95,7 @@ class Relay:
         for stream, source in self._sources.items():
             if not source.closed and self._channel.connection.credit(stream):
                 source.close()
-                self._on_end(stream)
+                self._on_end(stream, None)
 
     def end_sinks(self) -> None:
         """End each sink once what arrived is written: nothing more will come."""
@@ -113,7 +117,9 @@ class Relay:
         self._channel.send(Data(stream, data))
         self._on_change()
 
-    def _on_end(self, stream: int) -> None:
+    def _on_end(self, stream: int, error: OSError | None) -> None:
+        if error is not None:
+            self.errors[stream] = error
         self._channel.send(Eof(stream))
         self._on_change()
 
@@ -125,6 +131,6 @@ class Relay:
             self._consumed[stream] = 0
 
     def _on_broken(self, stream: int, error: OSError) -> None:
-        self.write_errors[stream] = error
+        self.errors[stream] = error
         self._channel.send(Stop(stream))
         self._on_change()

@@ -6,6 +6,7 @@ allowed, a sink reports what it has written.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _PIPE_BUF = 4096
 """After poll(2) says writable, a pipe takes this many bytes without blocking. Source: pipe(7), PIPE_BUF."""
+
+_NO_STREAM = {errno.EBADF, errno.EISDIR, errno.EINVAL}
+"""What is no stream of bytes: a directory, a descriptor that is not for reading, as nohup(1) leaves. Source: read(2)."""
 
 
 def own_description(fd: int, flags: int) -> tuple[int, bool]:
@@ -43,12 +47,17 @@ class Source:
         loop: where to wait.
         fd: the descriptor; the source owns it from now on.
         on_data: called with each piece.
-        on_end: called once, at end of file or on a read error; the descriptor is closed then.
+        on_end: called once, with None at the end, or with the error by which it broke off; the descriptor is closed then.
         piece: the most bytes to read at once.
     """
 
     def __init__(
-        self, loop: Loop, fd: int, on_data: Callable[[bytes], None], on_end: Callable[[], None], piece: int
+        self,
+        loop: Loop,
+        fd: int,
+        on_data: Callable[[bytes], None],
+        on_end: Callable[[OSError | None], None],
+        piece: int,
     ) -> None:
         self._loop = loop
         self._fd = fd
@@ -78,20 +87,25 @@ class Source:
             self._fd = -1
 
     def _read(self) -> None:
+        broke_off = None
         try:
             data = os.read(self._fd, min(self._allowance, self._piece))
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
-            data = b""  # EIO: the terminal hung up; EISDIR: a directory has no bytes
+        except OSError as error:
+            data, broke_off = b"", None if self._has_nothing(error) else error
         if not data:
             self.close()
-            self._on_end()
+            self._on_end(broke_off)
             return
         self._allowance -= len(data)
         if not self._allowance:
             self._loop.remove_reader(self._fd)
         self._on_data(data)
+
+    def _has_nothing(self, error: OSError) -> bool:
+        """Tell what has no more bytes, or never had any, from what broke off: EIO is a terminal that hung up."""
+        return error.errno in _NO_STREAM or (error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self._fd).st_mode))
 
 
 class Sink:

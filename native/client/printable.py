@@ -15,7 +15,7 @@ def main() -> None:
                 ranges.append([number, number])
     version = unicodedata.unidata_version
     print(f"/* What Python does not print as it is, from Unicode {version}. Made by printable.py. */\n")
-    print("static const struct {\n    uint32_t first, last;\n} not_printable[] = {")
+    print("static const struct {\n    uint32_t first, last;\n} NOT_PRINTABLE[] = {")
     pairs = [f"{{0x{first:x}, 0x{last:x}}}," for first, last in ranges]
     for begin in range(0, len(pairs), 5):
         print("    " + " ".join(pairs[begin : begin + 5]))

@@ -1,0 +1,173 @@
+/* `sidecall connect`: become an app whose stdin and stdout are the socket of a bridge. */
+
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "commands.h"
+#include "failure.h"
+#include "options.h"
+#include "paths.h"
+
+#define USAGE "sidecall connect [OPTIONS] NAME APP [ARG...]"
+
+extern char **environ;
+
+static const char *given_wait;
+
+static const struct option OPTIONS[] = {
+    {"--wait", "SECONDS", .text = &given_wait},
+    {.name = NULL},
+};
+
+static bool is_file(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+static bool no_such_command(const char *app)
+{
+    fail(EXIT_NO_SUCH_COMMAND, "no such command: %s", repr(app));
+    return hint("%s", strchr(app, '/') != NULL ? "check the path" : "check its spelling, and PATH on the side that runs it");
+}
+
+static bool not_executable(const char *app)
+{
+    fail(EXIT_CANNOT_EXECUTE, "%s is not executable", repr(app));
+    return hint("set its execute bit with `chmod +x`");
+}
+
+/* Return the path of `app` in the first folder of `folders`, which ends at a colon. */
+static const char *in_folder(const char *folders, size_t length, const char *app)
+{
+    char *folder = take_room(length + 1);
+    if (folder == NULL)
+        return NULL;
+    memcpy(folder, folders, length);
+    folder[length] = '\0';
+    return joined(folder, app, "");
+}
+
+/* Return the file that executing `app` would run, as execvp(3) finds it; NULL, and a failure, if there is none. */
+static const char *find_executable(const char *app)
+{
+    bool has_slash = strchr(app, '/') != NULL, is_there = false;
+    const char *path = getenv("PATH"), *folders = has_slash ? "" : path != NULL ? path : "/bin:/usr/bin";
+    for (;;) {
+        size_t length = strcspn(folders, ":");
+        const char *file = in_folder(folders, length, app);
+        bool is_here = file != NULL && is_file(file);
+        if (is_here && access(file, X_OK) == 0)
+            return file;
+        is_there |= is_here;
+        if (folders[length] == '\0')
+            break;
+        folders += length + 1;
+    }
+    if (is_there || (has_slash && is_folder(app)))
+        not_executable(app);
+    else
+        no_such_command(app);
+    return NULL;
+}
+
+/* Say why execve(2) did not run what had been found. */
+static void explain_exec(int error, const char *app)
+{
+    if (error == ENOENT && find_executable(app) != NULL)
+        fail(EXIT_CANNOT_EXECUTE, "the interpreter that %s names does not exist", repr(app));
+    else if (error == E2BIG)
+        fail(EXIT_CANNOT_EXECUTE, "the arguments of %s are too long for the system", repr(app));
+    else if (error != ENOENT)
+        fail(EXIT_CANNOT_EXECUTE, "cannot execute %s: %s", repr(app), error_text(error));
+}
+
+/* Make the socket stdin and stdout. */
+static void plug_in(int sock)
+{
+    for (int fd = STDIN_FILENO; fd <= STDOUT_FILENO; fd++) {
+        if (fd == sock)
+            fcntl(fd, F_SETFD, 0); /* it was closed: dup2(2) would leave FD_CLOEXEC on it */
+        else
+            dup2(sock, fd);
+    }
+}
+
+static bool is_peer_variable(const char *entry)
+{
+    static const char *const names[] = {"PROTO=", "IPCREMOTEPATH=", "IPCREMOTEEUID=", "IPCREMOTEEGID="};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(entry, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Return this process' variables and those by which an app knows its peer, in the manner of UCSPI. NULL: no room. */
+static char **environment_for(const char *path, struct ucred peer)
+{
+    static char protocol[] = "PROTO=IPC", uid[40], gid[40];
+    size_t count = 0;
+    while (environ[count] != NULL)
+        count++;
+    char **variables = take_room((count + 5) * sizeof *variables), **next = variables;
+    char *remote = joined("", "IPCREMOTEPATH=", path);
+    if (variables == NULL || remote == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!is_peer_variable(environ[i]))
+            *next++ = environ[i];
+    snprintf(uid, sizeof uid, "IPCREMOTEEUID=%u", peer.uid);
+    snprintf(gid, sizeof gid, "IPCREMOTEEGID=%u", peer.gid);
+    *next++ = protocol;
+    *next++ = remote;
+    *next++ = uid;
+    *next++ = gid;
+    *next = NULL;
+    return variables;
+}
+
+/* Become the app. Returns only if that cannot be. */
+static void become_app(const char *path, const char *program, char **app, int sock)
+{
+    char **variables = environment_for(path, peer_of(sock));
+    plug_in(sock);
+    execve(program, app, variables != NULL ? variables : environ);
+    explain_exec(errno, *app);
+}
+
+int connect_main(char **argv)
+{
+    bool wants_help = false;
+    double wait = 0;
+    char **words = parse_options(OPTIONS, argv + 2, "connect", &wants_help);
+    if (words == NULL)
+        return complain();
+    if (wants_help) {
+        hand_over(argv);
+        return no_python_command();
+    }
+    if (words[0] == NULL || words[1] == NULL) {
+        fail(EXIT_USAGE, "a service and an app are needed");
+        hint("usage: " USAGE);
+        return complain();
+    }
+    const char *path = socket_path(words[0]), *program = path != NULL ? find_executable(words[1]) : NULL;
+    int sock = program != NULL && parse_seconds("--wait", given_wait, &wait) ? connect_to_service(path, wait) : -1;
+    if (sock >= 0)
+        become_app(path, program, words + 1, sock);
+    return complain();
+}

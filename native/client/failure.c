@@ -1,0 +1,68 @@
+#include "failure.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "signals.h"
+
+struct failure failure;
+
+bool fail(int code, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    format_line(&failure.reason, format, values);
+    va_end(values);
+    failure.hint.length = 0;
+    failure.code = code;
+    return false;
+}
+
+void fail_as_told(int code, const void *reason, size_t reason_length, const void *hint_text, size_t hint_length)
+{
+    set_line(&failure.reason, reason, reason_length);
+    set_line(&failure.hint, hint_text, hint_length);
+    failure.code = code;
+}
+
+bool hint(const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    format_line(&failure.hint, format, values);
+    va_end(values);
+    return false;
+}
+
+void forget_failure(void)
+{
+    failure.code = 0;
+}
+
+/* In one write, so that lines of several callers do not mix. */
+static void write_stderr(const char *before, const struct line *line)
+{
+    char text[LINE_SIZE + 32];
+    int length = snprintf(text, sizeof text, "%s%s\n", before, line->text);
+    if (write(STDERR_FILENO, text, (size_t)length) < 0)
+        return; /* there is nobody to tell */
+}
+
+void say(const char *format, ...)
+{
+    struct line line;
+    va_list values;
+    va_start(values, format);
+    format_line(&line, format, values);
+    va_end(values);
+    write_stderr("sidecall: ", &line);
+}
+
+int complain(void)
+{
+    hold_back_write_signals();
+    write_stderr("sidecall: ", &failure.reason);
+    if (failure.hint.length > 0)
+        write_stderr("hint: ", &failure.hint);
+    return failure.code;
+}

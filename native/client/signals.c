@@ -1,0 +1,87 @@
+#define _GNU_SOURCE
+
+#include "signals.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "failure.h"
+
+_Static_assert(SIGHUP == 1 && SIGUSR1 == 10 && SIGUSR2 == 12 && SIGCONT == 18 && SIGTSTP == 20,
+               "the protocol numbers signals as Linux does on x86 and Arm");
+
+static const int FORWARDED[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGTSTP};
+
+static struct {
+    int fd;
+    sigset_t signals;
+} watched = {.fd = -1};
+
+void hold_back_write_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    sigaddset(&set, SIGXFSZ);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* A signal that was blocked by whoever started this process stays so. */
+bool watch_signals(void)
+{
+    sigset_t before;
+    sigemptyset(&watched.signals);
+    for (size_t i = 0; i < sizeof FORWARDED / sizeof *FORWARDED; i++)
+        sigaddset(&watched.signals, FORWARDED[i]);
+    sigprocmask(SIG_BLOCK, &watched.signals, &before);
+    for (size_t i = 0; i < sizeof FORWARDED / sizeof *FORWARDED; i++)
+        if (sigismember(&before, FORWARDED[i]))
+            sigdelset(&watched.signals, FORWARDED[i]);
+    watched.fd = signalfd(-1, &watched.signals, SFD_NONBLOCK | SFD_CLOEXEC);
+    return watched.fd >= 0 || fail(EXIT_BUG, "cannot watch for signals: %s", error_text(errno));
+}
+
+int signal_descriptor(void)
+{
+    return watched.fd;
+}
+
+/* A signal that is ignored stays ignored: nohup(1), and a shell's `&`, mean it. A blocked one arrives all the same. */
+int next_signal(void)
+{
+    struct signalfd_siginfo info;
+    struct sigaction action;
+    if (read(watched.fd, &info, sizeof info) != sizeof info)
+        return 0;
+    int number = (int)info.ssi_signo;
+    sigaction(number, NULL, &action);
+    return action.sa_handler == SIG_IGN ? 0 : number;
+}
+
+void unwatch_signals(void)
+{
+    if (watched.fd < 0)
+        return;
+    sigprocmask(SIG_UNBLOCK, &watched.signals, NULL);
+    close(watched.fd);
+    watched.fd = -1;
+}
+
+int die_of(int number)
+{
+    struct rlimit none = {0, 0};
+    sigset_t set;
+    setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* the limit alone does not bind a core_pattern that is a pipe: core(5) */
+    signal(number, SIG_DFL);            /* KILL and STOP have no other action; libc keeps some for itself */
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    kill(getpid(), number);
+    return 128 + number;
+}
