@@ -92,7 +92,7 @@ def send(line: socket.socket, *message: str | bytes | float | tuple[float, ...] 
     """Say one message; a peer that is gone is found out when reading."""
     try:
         line.send(marshal.dumps(message))
-    except BrokenPipeError:
+    except ConnectionError:  # a reset, if it had something left to read: see `receive`
         pass
 
 

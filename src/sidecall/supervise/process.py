@@ -99,7 +99,7 @@ class Keepers:
             asyncio.get_running_loop().remove_reader(line.fileno())
             try:
                 keeper.send_job(line, job, streams)
-            except BrokenPipeError:
+            except ConnectionError:
                 line.close()
             else:
                 return line
