@@ -171,3 +171,40 @@ def test_a_keeper_killed_with_its_nursery_leaves_nothing(serve: Callable[..., Se
     assert caller.returncode == 125
     assert server.process.wait(20) == 70
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_without_streams_ends(folder: Path, sidecall: Run, closed: str) -> None:
+    """A server that was started with stdin, stdout or stderr closed serves, reloads and ends like any other."""
+    with subprocess.Popen(["bash", "-c", f"exec {SIDECALL} serve --allow-any x {closed}"]) as server:
+        assert sidecall("ping", "--wait", "20", "x").returncode == 0
+        for mode in ((), ("--relay",)):
+            done = sidecall("exec", *mode, "x", "sh", "-c", "cat; echo err >&2; exit 3", input=b"in")
+            assert (done.returncode, done.stdout, done.stderr) == (3, b"in", b"err\n")
+        server.send_signal(signal.SIGHUP)
+        assert sidecall("ping", "x").returncode == 0
+        server.terminate()
+        try:
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
+    assert list(folder.iterdir()) == []
+
+
+def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) -> None:
+    """A full disk under the audit log and under stderr takes nothing from a call, nor from the server."""
+    (folder / "x.toml").write_text(
+        '[service]\nname = "x"\naudit = "/dev/full"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
+    )
+    with open("/dev/full", "wb") as full:
+        server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=full)
+    try:
+        assert sidecall("ping", "--wait", "20", "x").returncode == 0
+        server.send_signal(signal.SIGHUP)
+        done = sidecall("exec", "x", "three")
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
+        server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    occupy_closed_streams()
     try:
         return _dispatch(words)
     except SidecallError as error:
@@ -74,6 +75,13 @@ def _dispatch(words: list[str]) -> int:
         )
     main_of: Callable[[Sequence[str]], int] = __import__(f"sidecall.cli.{name}", fromlist=["main"]).main
     return main_of(words[1:])
+
+
+def occupy_closed_streams() -> None:
+    """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def complain(error: SidecallError) -> None:

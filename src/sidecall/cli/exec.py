@@ -48,7 +48,6 @@ def main(words: Sequence[str]) -> int:
         return 0
     if options.flag("die-with-parent"):
         _die_with_parent()
-    _occupy_closed_streams()
     outcome_fd = _outcome_fd(options)
     try:
         result = _call(options)
@@ -145,13 +144,6 @@ def _session_of(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return -1
-
-
-def _occupy_closed_streams() -> None:
-    """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 def _let_go_of_streams() -> None:

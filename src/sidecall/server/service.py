@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sys
 import time
 import traceback
 from collections import Counter
@@ -16,6 +15,7 @@ from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
 from sidecall.server.admission import Admission
 from sidecall.server.audit import Audit
+from sidecall.server.notify import say
 from sidecall.server.session import Session, refuse
 from sidecall.transport.credentials import uid_of
 
@@ -117,7 +117,7 @@ class CallService:
     def reload(self) -> None:
         """Read the configuration again; keep the old one if the new one is wrong."""
         if self._read_config is None:
-            _say("there is no configuration to read again")
+            say("there is no configuration to read again")
             return
         try:
             config = self._read_config()
@@ -125,14 +125,14 @@ class CallService:
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
         except SidecallError as error:
-            _say(f"the old configuration is kept: {error.reason}")
+            say(f"the old configuration is kept: {error.reason}")
             return
         self.audit.close()
         self.audit = audit
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
             following.take_turn()
-        _say("the configuration has been read again")
+        say("the configuration has been read again")
 
     def turn_away(self) -> None:
         """Start nothing more; those that wait are told."""
@@ -161,7 +161,3 @@ class CallService:
 def sockets(config: Service) -> list[tuple[str, int]]:
     """Return the name and the mode of each socket."""
     return [(listen.name, listen.mode) for listen in config.listeners]
-
-
-def _say(text: str) -> None:
-    print(f"sidecall: {text}", file=sys.stderr, flush=True)
