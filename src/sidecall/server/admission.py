@@ -45,6 +45,11 @@ class Admission(Generic[Call]):
         """How many calls wait."""
         return len(self._waiting)
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a call would have a slot now."""
+        return len(self._running) < self.slots
+
     def admit(self, call: Call, *, may_wait: bool) -> int:
         """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
 
@@ -53,7 +58,7 @@ class Admission(Generic[Call]):
         """
         if self._closed:
             raise ServiceBusy(*SHUTTING_DOWN)
-        if len(self._running) < self.slots:
+        if self.has_room:
             self._running.add(call)
             return 0
         if not may_wait:
@@ -81,7 +86,7 @@ class Admission(Generic[Call]):
         self._closed = True
 
     def _fill(self) -> Iterator[Call]:
-        while not self._closed and self._waiting and len(self._running) < self.slots:
+        while not self._closed and self._waiting and self.has_room:
             first, _ = self._waiting.popitem(last=False)
             self._running.add(first)
             yield first

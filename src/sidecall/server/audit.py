@@ -45,9 +45,14 @@ class Audit:
             except OSError as error:
                 raise ConfigError(f"cannot open the audit log {target}: {error.strerror}") from error
 
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether there is anywhere to write to."""
+        return self._fd >= 0
+
     def record(self, call_id: str, listener: str, peer: Peer, **fields: object) -> None:
         """Write one line; a full disk loses the line, not the call, and is said on stderr."""
-        if self._fd < 0:
+        if not self.is_kept:
             return
         head = {"time": _now(), "call": call_id, "listener": listener, "uid": peer.uid, "gid": peer.gid}
         line = self._render(head | fields).encode() + b"\n"

@@ -25,7 +25,7 @@ LINGER = 0.5
 """Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
 
 RUN, SIGNAL, STOP = "run", "signal", "stop"
-"""What a server says: run a job (with descriptors: the job, stdin, stdout, stderr); signal the group; stop all."""
+"""What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
 
 STARTED, FAILED, GONE = "started", "failed", "gone"
 """What a keeper says: the command runs; could not be executed; has ended, and nothing of it is left."""
@@ -36,7 +36,8 @@ _STRIKE_AGAIN = 0.02
 _POLITELY = (signal.SIGTERM, signal.SIGCONT)
 """What asks a process to end; one that is stopped cannot act on TERM alone."""
 
-_LONGEST_MESSAGE = 4096
+_LONGEST_MESSAGE = 32 * 1024
+"""Bytes; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
 
 class Job(NamedTuple):
@@ -97,16 +98,20 @@ def send(line: socket.socket, *message: str | bytes | float | tuple[float, ...] 
 
 
 def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> None:
-    """Say RUN. The job travels as a file in memory: a message could not hold two mebibytes.
+    """Say RUN, with a job. One that is too long for a message travels as a file in memory.
 
     Raises:
         OSError: there is no room for another descriptor, or the peer is gone.
     """
+    message = marshal.dumps((RUN, *job))
+    if len(message) <= _LONGEST_MESSAGE:
+        socket.send_fds(line, [message], streams)
+        return
     file = os.memfd_create("job")
     try:
         with open(file, "wb", closefd=False) as stream:
-            marshal.dump(tuple(job), stream)
-        socket.send_fds(line, [marshal.dumps((RUN,))], [file, *streams])
+            stream.write(message)
+        socket.send_fds(line, [marshal.dumps((RUN,))], [*streams, file])
     finally:
         os.close(file)
 
@@ -155,10 +160,14 @@ class Keeper:
             data, descriptors = receive(self._line, 4)
             if not data:
                 return None, []
-            if marshal.loads(data)[0] == RUN:  # noqa: S302 the server's own words
-                with open(descriptors[0], "rb") as file:
+            word, *values = marshal.loads(data)  # noqa: S302 the server's own words
+            if word != RUN:
+                continue
+            if not values:
+                with open(descriptors.pop(), "rb") as file:
                     file.seek(0)
-                    return Job(*marshal.load(file)), descriptors[1:]  # noqa: S302
+                    _, *values = marshal.load(file)  # noqa: S302
+            return Job(*values), descriptors
 
     def _spawn(self, job: Job, streams: list[int]) -> int | None:
         """Execute the command as the leader of a session of its own; return its pid, None if that failed."""

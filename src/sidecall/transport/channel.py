@@ -87,7 +87,8 @@ class Channel:
         """Close the socket now, and every descriptor that was not taken."""
         if not self.closed:
             self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
+            if self._pending:
+                self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             if self._on_closed is not None:
                 self._on_closed()
