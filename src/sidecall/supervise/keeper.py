@@ -20,6 +20,7 @@ import time
 from typing import NamedTuple
 
 from sidecall.supervise import descent
+from sidecall.supervise.execute import execute
 
 LINGER = 0.5
 """Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
@@ -68,6 +69,11 @@ class Job(NamedTuple):
     umask: int = -1
     nice: int = 0
     limits: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the command runs as the keeper does, and where the keeper is."""
+        return self.folder is None and all(getattr(self, key) == usual for key, usual in self._field_defaults.items())
 
     def apply(self) -> None:
         """Take on what can only be taken on in the new process, right before the command."""
@@ -172,20 +178,7 @@ class Keeper:
     def _spawn(self, job: Job, streams: list[int]) -> int | None:
         """Execute the command as the leader of a session of its own; return its pid, None if that failed."""
         try:
-            child = subprocess.Popen(
-                job.argv,
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-                env=job.environ,
-                cwd=job.folder,
-                start_new_session=True,
-                user=job.uid,
-                group=job.gid,
-                extra_groups=job.groups,
-                umask=job.umask,
-                preexec_fn=job.apply if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
-            )
+            child = execute(job, streams)
         except subprocess.SubprocessError:
             send(self._line, FAILED, errno.EPERM, None)
             return None
@@ -196,18 +189,15 @@ class Keeper:
         finally:
             for stream in streams:
                 os.close(stream)
-        child.returncode = 0  # it is reaped here, not by its object
         send(self._line, STARTED)
-        return child.pid
+        return child
 
     def _see_out(self, kept: _Kept) -> bool:
         """Watch a command to its end and stop all that is left of it; return False if helpers were left on purpose."""
-        while kept.lives() and kept.status is None:
+        while left := kept.lives():
+            if kept.status is not None and kept.job.leave and not kept.stopping:
+                break
             self._wait(kept)
-        leaving = kept.job.leave and not kept.stopping
-        while not leaving and kept.lives():
-            self._wait(kept)
-        left = kept.lives()
         send(self._line, GONE, kept.status, tuple(kept.used), kept.stopped, left)
         return not left
 
