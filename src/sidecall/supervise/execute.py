@@ -1,7 +1,7 @@
 """How a job becomes a process: the leader of a session of its own, with its streams and nothing else open.
 
 posix_spawn(3) does it in one call for a job that wants no more than that, the usual case; `subprocess` takes ten times
-as many steps, and can do the rest.
+as many steps, and can do the rest. A keeper has closed what it did not open itself; what it opens is not inheritable.
 """
 
 from __future__ import annotations

@@ -123,12 +123,12 @@ def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> No
 
 
 def receive(line: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
-    """Return the next message and the descriptors with it; nothing once the peer is gone.
+    """Return the next message and the descriptors with it, not inheritable; nothing once the peer is gone.
 
     A peer that had something left to read when it went is told by ECONNRESET. Source: unix(7), connect(2).
     """
     try:
-        data, received, _, _ = socket.recv_fds(line, _LONGEST_MESSAGE, descriptors)
+        data, received, _, _ = socket.recv_fds(line, _LONGEST_MESSAGE, descriptors, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return b"", []
     return data, received
