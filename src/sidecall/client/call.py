@@ -16,6 +16,7 @@ from sidecall.errors import (
     DescriptorsLost,
     LocalProtocolError,
     ProtocolError,
+    ServiceUnavailable,
     SidecallError,
     UsageError,
     refusal,
@@ -23,7 +24,7 @@ from sidecall.errors import (
 from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER
+from sidecall.protocol.states import CALLER, IDLE
 from sidecall.transport.address import connect
 from sidecall.transport.channel import Channel
 from sidecall.transport.loop import Poller
@@ -111,11 +112,15 @@ def make_call(
     """
     for relay in (request.relay, True):
         modes = tuple(stream_mode(fd, relay=relay) for fd in streams)
+        attempt = None
         try:
-            return _Attempt(request, streams, modes, on_queued, on_started).run()
+            attempt = _Attempt(request, streams, modes, on_queued, on_started)
+            return attempt.run()
         except DescriptorsLost:
             if m.PASSED not in modes:
                 raise
+        except OSError as error:
+            raise _shortage(error, asked=attempt is not None and attempt.asked) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
@@ -132,6 +137,14 @@ def stream_mode(fd: int | None, *, relay: bool) -> int:
     except OSError:
         return m.NULL
     return m.RELAYED if relay or is_directory or os.isatty(fd) else m.PASSED
+
+
+def _shortage(error: OSError, *, asked: bool) -> SidecallError:
+    """Return what it means for a call that this process cannot do what it has to: it has no descriptor left, say."""
+    reason = f"this process cannot go on: {error.strerror}"
+    if asked:
+        return ConnectionLost(f"{reason}; whether and how the command ended is unknown")
+    return ServiceUnavailable(f"{reason}; nothing was started")
 
 
 def _working_folder() -> bytes:
@@ -166,6 +179,11 @@ class _Attempt:
         sock = connect(request.path, request.connect_wait)
         self._channel = Channel(self._loop, sock, Connection(CALLER), self._on_message, self._on_end)
         self._relay = self._open_relay() if m.RELAYED in modes else None
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether the call has been sent."""
+        return self._channel.connection.states[CALLER] != IDLE
 
     def run(self) -> Outcome | bytes:
         signals = None
