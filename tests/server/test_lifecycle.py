@@ -279,9 +279,7 @@ def test_who_is_at_the_door_when_the_service_ends_is_told(serve: Callable[..., S
     assert all(b"the service is shutting down" in answer or exits in answer for answer in answers)
 
 
-def test_a_caller_that_is_being_left_hides_no_calls(
-    serve: Callable[..., Server], folder: Path, sidecall: Run
-) -> None:
+def test_a_caller_that_is_being_left_hides_no_calls(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
     """While a connection that has asked for no call in time is being closed the calls can be listed."""
     server = serve("-v", "--allow-any", "x", program=hasty(folder))
     with socket.socket(socket.AF_UNIX) as sock:

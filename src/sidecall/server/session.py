@@ -152,14 +152,14 @@ class Session:
         if self._channel.connection.states[SERVICE] == DONE:
             return  # the answer has been given; what crosses it on the way is nobody's fault
         try:
+            if self._channel.unsent > MOST_UNREAD:
+                raise ProtocolError("the caller asks on, but does not read the answers")
             self._handle(message)
         except SidecallError as error:
             self._refuse(error)
             self.cancel()
 
     def _handle(self, message: m.Message) -> None:
-        if self._channel.unsent > MOST_UNREAD:
-            raise ProtocolError("the caller asks on, but does not read the answers")
         if isinstance(message, m.Hello):
             self._greet(message)
         elif isinstance(message, m.Ping):
