@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 import sidecall
 from sidecall.client.api import DEVNULL, CallFailed
-from sidecall.errors import NoSuchCommand, ServiceUnavailable
+from sidecall.errors import NoSuchCommand, ServiceUnavailable, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Server
 
 
@@ -54,3 +57,28 @@ def test_errors_are_exceptions(tool: Server) -> None:
         sidecall.run("nobody", ["true"])
     with pytest.raises(AttributeError):
         sidecall.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stdout": subprocess.PIPE},
+        {"stdin": 9999},
+        {"stderr": -7},
+        {"timeout": -1},
+        {"timeout": float("inf")},
+        {"wait": float("nan")},
+    ],
+)
+def test_arguments_that_make_no_sense_are_mistakes(tool: Server, given: dict[str, float]) -> None:
+    """What the library does not do is not silently something else; nothing is started."""
+    with pytest.raises(UsageError):
+        sidecall.run("tool", ["true"], **given)  # type: ignore[arg-type]
+    assert " starts: " not in tool.log()
+
+
+def test_stderr_can_go_where_stdout_goes(tool: Server, tmp_path: Path) -> None:
+    """`subprocess.STDOUT` means what it means there."""
+    with (tmp_path / "both").open("wb") as both:
+        sidecall.run("tool", ["sh", "-c", "echo a; echo b >&2"], stdout=both.fileno(), stderr=subprocess.STDOUT)
+    assert (tmp_path / "both").read_bytes() == b"a\nb\n"

@@ -15,10 +15,16 @@ from sidecall.transport.address import socket_path
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-INHERIT = -1
-"""The command gets this process' own stream."""
+INHERIT = -4
+"""The command gets this process' own stream. It is none of the numbers that mean something to `subprocess`."""
 DEVNULL = -3
 """The command gets no stream; the number is that of `subprocess.DEVNULL`."""
+STDOUT = -2
+"""The command's stderr goes where its stdout goes; the number is that of `subprocess.STDOUT`."""
+
+
+_LONGEST_TIME = 1e9
+"""Seconds, 30 years: as on the command line."""
 
 
 class CallFailed(SidecallError):
@@ -71,9 +77,9 @@ def run(
         command: the command's name and its arguments.
         input: bytes for its stdin.
         capture_output: return its stdout and stderr instead of passing them on.
-        stdin: a descriptor, `INHERIT` or `DEVNULL`; likewise `stdout` and `stderr`.
+        stdin: an open descriptor, `INHERIT` or `DEVNULL`; likewise `stdout` and `stderr`.
         stdout: see `stdin`.
-        stderr: see `stdin`.
+        stderr: see `stdin`; or `STDOUT`.
         cwd: the working folder, if the service lets callers choose.
         env: variables for the command, if the service lets callers set them.
         timeout: seconds that the command may run; 0 for no limit of the caller's. Time in the queue does not count.
@@ -85,8 +91,12 @@ def run(
     Raises:
         CallFailed: see `check`.
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
+        UsageError: an argument makes no sense; nothing was started.
         SidecallError: the call was refused; nothing was started.
     """
+    for name, seconds in (("timeout", timeout), ("wait", wait)):
+        if not 0 <= seconds < _LONGEST_TIME:
+            raise UsageError(f"{name} takes a number of seconds, 0 or more, not {seconds}")
     words = [os.fsencode(word) for word in command]
     if not words:
         raise UsageError("a call needs a command", "pass its name and its arguments as a list")
@@ -102,7 +112,7 @@ def run(
         relay=relay,
     )
     with ExitStack() as files:
-        ends = [_stream(number, given) for number, given in enumerate((stdin, stdout, stderr))]
+        ends = [_stream(number, given) for number, given in enumerate((stdin, stdout, stdout if stderr == STDOUT else stderr))]
         if input is not None:
             ends[0] = _memory_file(files, input)
         if capture_output:
@@ -118,9 +128,13 @@ def run(
 
 
 def _stream(number: int, given: int) -> int | None:
-    if given == DEVNULL:
-        return None
-    return number if given == INHERIT else given
+    if given in {DEVNULL, INHERIT}:
+        return None if given == DEVNULL else number
+    try:
+        os.fstat(given)
+    except (OSError, OverflowError):
+        raise UsageError(f"{given} is no open descriptor", "in place of subprocess.PIPE, say `capture_output`") from None
+    return given
 
 
 def _memory_file(files: ExitStack, content: bytes = b"") -> int:
