@@ -112,7 +112,8 @@ def run(
         relay=relay,
     )
     with ExitStack() as files:
-        ends = [_stream(number, given) for number, given in enumerate((stdin, stdout, stdout if stderr == STDOUT else stderr))]
+        given = (stdin, stdout, stdout if stderr == STDOUT else stderr)
+        ends = [_stream(number, stream) for number, stream in enumerate(given)]
         if input is not None:
             ends[0] = _memory_file(files, input)
         if capture_output:
@@ -133,7 +134,7 @@ def _stream(number: int, given: int) -> int | None:
     try:
         os.fstat(given)
     except (OSError, OverflowError):
-        raise UsageError(f"{given} is no open descriptor", "in place of subprocess.PIPE, say `capture_output`") from None
+        raise UsageError(f"{given} is no open descriptor", "for subprocess.PIPE, say `capture_output`") from None
     return given
 
 

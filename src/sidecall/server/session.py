@@ -144,20 +144,26 @@ class Session:
         self.cancel()
 
     def _on_end(self, error: SidecallError | None) -> None:
-        if error is not None:
+        if error is None:
+            self.cancel()
+        else:
+            self._on_violation(error)
+
+    def _on_violation(self, error: SidecallError) -> None:
+        """Refuse the call if it is certain that it will not start; in any case cancel it."""
+        if self._execution is None:
             self._refuse(error)
         self.cancel()
 
     def _on_message(self, message: m.Message) -> None:
-        if self._channel.connection.states[SERVICE] == DONE:
+        if self._answered:
             return  # the answer has been given; what crosses it on the way is nobody's fault
         try:
             if self._channel.unsent > MOST_UNREAD:
                 raise ProtocolError("the caller asks on, but does not read the answers")
             self._handle(message)
         except SidecallError as error:
-            self._refuse(error)
-            self.cancel()
+            self._on_violation(error)
 
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Hello):
@@ -215,6 +221,11 @@ class Session:
             self._offered = config, config.at(self._listener, self._peer)
         return self._offered[1]
 
+    @property
+    def _answered(self) -> bool:
+        """Tell whether the last word has been said."""
+        return self._channel.connection.states[SERVICE] == DONE
+
     def _take_call(self, call: m.Call) -> None:
         if policy.wants_help(self._offer(), call):
             self._send(m.Description(describe(self._offer(), policy.command_name(call.command))))
@@ -241,11 +252,15 @@ class Session:
             self._finish()
 
     async def _admit_and_execute(self, call: m.Call) -> None:
+        if self._answered:
+            return  # the caller broke the protocol right after its CALL
         self._check_descriptors(call)
         arrived = time.monotonic()
         try:
             await self._admitted(call)
-            if self._ended_by:
+            if self._answered:
+                pass  # the caller broke the protocol while it waited
+            elif self._ended_by:
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
                 self._record(outcome="signaled before its start", signal=self._ended_by)
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
