@@ -110,13 +110,18 @@ def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None
     assert [type(message) for message in connection.events()] == [m.Hello, m.Started, m.Exit]
 
 
-@pytest.mark.parametrize("call", [m.Call(b"words", (b"--help",), (), b"", b"/", (), 0, 0, 0, 0, 0), TRUE])
-def test_a_violation_in_the_same_breath_is_refused(serve: Callable[..., Server], folder: Path, call: m.Call) -> None:
-    """A caller that breaks the protocol right after its CALL is refused, once, and nothing falls over."""
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [(m.Call(b"words", (b"--help",), (), b"", b"/", (), 0, 0, 0, 0, 0), m.Description), (TRUE, m.Refused)],
+)
+def test_a_violation_in_the_same_breath_is_refused(
+    serve: Callable[..., Server], folder: Path, call: m.Call, answer: type[m.Message]
+) -> None:
+    """A caller that breaks the protocol right after its CALL is answered once, and nothing falls over."""
     (folder / "x.toml").write_text('[service]\nname = "x"\n[commands.words]\nargv = ["true"]\n')
     server = serve("-v", "--config", str(folder / "x.toml"))
     heard = answers(server, HELLO, call, then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
-    assert [type(message) for message in heard] == [m.Hello, m.Refused]
+    assert [type(message) for message in heard] == [m.Hello, answer]
 
 
 def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Server]) -> None:
