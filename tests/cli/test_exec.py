@@ -25,6 +25,7 @@ from sidecall.protocol.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import FileIO
 
     from conftest import Run, Server
 
@@ -304,15 +305,20 @@ def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
         command = int(await_content(folder / "pid"))
         keys.write(b"\x1a")
         await_state(command, "T")
+        await_words(keys, b"Stopped")  # what is typed earlier may still go to the command
         keys.write(b"fg; echo ended $?\n")
         await_state(command, "SR")
         keys.write(b"\x03")
-        screen = b""
-        while b"ended 9" not in screen:
-            screen += keys.read(1024)
-        assert b"Stopped" in screen
+        await_words(keys, b"ended 9")
         keys.write(b"exit\n")
         os.waitpid(pid, 0)
+
+
+def await_words(screen: FileIO, words: bytes) -> None:
+    """Wait until a terminal shows some words."""
+    shown = b""
+    while words not in shown:
+        shown += screen.read(1024) or b""
 
 
 def await_content(path: Path) -> str:
