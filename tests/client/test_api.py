@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import sidecall
-from sidecall.client.api import DEVNULL, CallFailed
-from sidecall.errors import NoSuchCommand, ServiceUnavailable
+from sidecall import DEVNULL, PIPE, STDOUT, CallFailed, NoSuchCommand, ServiceUnavailable
+from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from conftest import Server
 
 
@@ -54,3 +60,72 @@ def test_errors_are_exceptions(tool: Server) -> None:
         sidecall.run("nobody", ["true"])
     with pytest.raises(AttributeError):
         sidecall.nothing  # noqa: B018
+
+
+INTERRUPTED = """
+import os, sidecall
+script = "trap 'echo stopped; exit' TERM; echo $$; while :; do sleep 0.05; done"
+try:
+    sidecall.run("tool", ["sh", "-c", script], relay={relay})
+except KeyboardInterrupt:
+    os.write(1, b"interrupted\\n")
+"""
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> None:
+    """Ctrl-C in `run` raises KeyboardInterrupt once the command has ended."""
+    caller = subprocess.Popen([sys.executable, "-c", INTERRUPTED.format(relay=relay)], stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    pid = int(caller.stdout.readline())
+    caller.send_signal(signal.SIGINT)
+    out, _ = caller.communicate(timeout=30)
+    assert out == (b"interrupted\n" if relay else b"stopped\ninterrupted\n")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_streams_are_named_as_in_subprocess(tool: Server, tmp_path: Path, relay: bool) -> None:
+    """PIPE captures one stream, STDOUT joins the two, and an open file is a stream."""
+    assert (PIPE, STDOUT, DEVNULL) == (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
+    script = ["sh", "-c", "echo out; echo err >&2"]
+    done = sidecall.run("tool", script, stdout=PIPE, stderr=STDOUT, relay=relay)
+    assert (done.stdout, done.stderr) == (b"out\nerr\n", None)
+    with (tmp_path / "file").open("w+b") as file:
+        done = sidecall.run("tool", script, stdout=file, stderr=PIPE, relay=relay)
+        assert (done.stdout, done.stderr, file.read()) == (None, b"err\n", b"")
+        file.seek(0)
+        assert file.read() == b"out\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"input": b"", "stdin": DEVNULL}, "there cannot be another"),
+        ({"capture_output": True, "stderr": STDOUT}, "they cannot go elsewhere"),
+        ({"stdin": PIPE}, "-1 cannot be a command's stdin"),
+        ({"stdout": STDOUT}, "-2 cannot be a command's stdout"),
+    ],
+)
+def test_streams_that_contradict_each_other(options: dict[str, Any], reason: str) -> None:
+    """What could only be guessed is refused before anybody is called."""
+    with pytest.raises(UsageError, match=reason):
+        sidecall.run("tool", ["true"], **options)
+
+
+def test_what_is_no_command_or_stream_is_refused() -> None:
+    """One text is not split, and a descriptor has to be open."""
+    commands: list[Any] = ["ls -l", b"ls", []]
+    for command in commands:
+        with pytest.raises(UsageError, match="a call needs a command and its arguments as a list"):
+            sidecall.run("tool", command)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sidecall.run("tool", ["true"], stdout=9999)
+
+
+def test_a_relative_folder_is_the_callers(tool: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cwd` means what it means for `sidecall exec --cwd`."""
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = sidecall.run("tool", ["pwd"], cwd="below", stdout=PIPE)
+    assert done.stdout == os.fsencode(tmp_path / "below") + b"\n"
