@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sidecall import DEVNULL, PIPE, STDOUT, CallFailed, NoSuchCommand, ServiceUn
 from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from conftest import Server
@@ -129,3 +131,15 @@ def test_a_relative_folder_is_the_callers(tool: Server, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     done = sidecall.run("tool", ["pwd"], cwd="below", stdout=PIPE)
     assert done.stdout == os.fsencode(tmp_path / "below") + b"\n"
+
+
+def test_a_declared_command(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """One that takes no descriptors is called with relayed streams, and `--help` does not look like a success."""
+    config = tmp_path / "tool.toml"
+    config.write_text('[service]\nname = "tool"\n[commands.cat]\nargv = ["cat"]\npass-descriptors = false\n')
+    serve("--config", str(config))
+    assert sidecall.run("tool", ["cat"], input=b"in", capture_output=True).stdout == b"in"
+    done = asyncio.run(sidecall.run_async("tool", ["cat"], input=b"in", capture_output=True))
+    assert (done.stdout, done.stderr) == (b"in", b"")
+    with pytest.raises(NoSuchCommand, match="describes a command instead of running it"):
+        sidecall.run("tool", ["cat", "--help"])

@@ -136,8 +136,10 @@ def make_call(
 
 
 def _see_through(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
-    signals = SignalWatch(loop, m.SIGNALS, attempt.signal) if forward_signals else None
+    signals = None
     try:
+        if forward_signals:
+            signals = SignalWatch(loop, m.SIGNALS, attempt.signal)
         attempt.start()
         _run(attempt, loop)
         if signals is not None:
@@ -380,21 +382,8 @@ def _end_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
         return Outcome(SIGNALED, end.value, reason="interrupted before the command started")
     kind = _ENDED[end.ended]
     reason, hint = _EXPLAINED.get(kind, ("", ""))
-    return Outcome(
-        kind,
-        0 if reason else end.value,
-        core_dumped=bool(end.core_dumped),
-        reason=reason,
-        hint=hint,
-        call_id=call_id,
-        usage=Usage(
-            queued=end.queued_us / 1e6,
-            run=end.run_us / 1e6,
-            user=end.user_us / 1e6,
-            system=end.system_us / 1e6,
-            max_rss=end.max_rss,
-        ),
-    )
+    usage = Usage(end.queued_us / 1e6, end.run_us / 1e6, end.user_us / 1e6, end.system_us / 1e6, end.max_rss)
+    return Outcome(kind, 0 if reason else end.value, bool(end.core_dumped), reason, hint, call_id, usage)
 
 
 def _unless_unwritten(outcome: Outcome, errors: Mapping[int, OSError]) -> Outcome:
