@@ -42,23 +42,20 @@ class Server:
         environ = {**os.environ, "SIDECALL_DIR": str(folder)}
         with self._log_file.open("wb") as log:
             self.process = subprocess.Popen([program, "serve", *words], stderr=log, env=environ)
-        self.path = Path(self._await_line("serving ").split("serving ")[1].split(" (")[0])
+        self.path = Path(self.await_log("serving ").split("serving ")[1].split(" (")[0])
 
     def log(self) -> str:
         """Return what the server has said so far."""
         return self._log_file.read_text()
 
-    def _await_line(self, words: str) -> str:
+    def await_log(self, words: str, times: int = 1) -> str:
+        """Wait until so many lines of the log have these words, and return the last of them."""
         while self.process.poll() is None:
-            for line in self.log().splitlines():
-                if words in line:
-                    return line
+            lines = [line for line in self.log().splitlines() if words in line]
+            if len(lines) >= times:
+                return lines[times - 1]
             time.sleep(0.002)
         raise AssertionError(f"the server ended with {self.process.returncode}: {self.log()}")
-
-    def await_log(self, words: str) -> str:
-        """Wait until a line of the log has these words, and return it."""
-        return self._await_line(words)
 
     def stop(self) -> None:
         """End the server by TERM and check that it leaves nothing."""

@@ -163,6 +163,54 @@ def test_writes_the_outcome_as_json(
     assert set(outcome["usage"]) == {"queued", "run", "user", "system", "max_rss"}
 
 
+def bash(script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the shell in which `$S` is the Python command."""
+    words = ["bash", "-c", script]
+    return subprocess.run(words, capture_output=True, env={**os.environ, "S": SIDECALL}, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("file", "reason"), [(">/dev/full", b"No space left"), ("</dev/null", b"Bad file descriptor")])
+def test_an_outcome_that_cannot_be_written_changes_no_status(tool: Server, file: str, reason: bytes) -> None:
+    """Where the line of JSON gets lost it is said, and the exit code is the command's."""
+    done = bash(f"$S exec --outcome-fd 3 tool sh -c 'exit 4' 3{file}")
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"sidecall: the outcome could not be written to its descriptor: " + reason)
+
+
+@both_modes
+def test_the_outcome_can_follow_the_output(tool: Server, mode: tuple[str, ...]) -> None:
+    """The outcome may be asked for on stdout, which otherwise is left to the command."""
+    first, second = bash(f"$S exec {' '.join(mode)} --outcome-fd 1 tool echo hello").stdout.splitlines()
+    assert (first, json.loads(second)["outcome"]) == (b"hello", "exited")
+
+
+@pytest.mark.parametrize(
+    "words", ["exec --cwd sub tool true", "exec ./x.sock true", "ping ./x.sock", "serve --config x.toml"]
+)
+def test_relative_words_in_a_folder_that_is_gone_are_a_mistake(tool: Server, folder: Path, words: str) -> None:
+    """What starts at a working folder that has been removed leads nowhere, and that is said."""
+    done = bash(f"mkdir {folder}/gone; cd {folder}/gone; rmdir {folder}/gone; $S {words}")
+    assert done.returncode == 64
+    assert b"starts at a working folder that has been removed\nhint: " in done.stderr
+
+
+@pytest.mark.parametrize("words", ["ping tool", "status tool", "exec --help"])
+def test_an_answer_that_cannot_be_written_is_a_failure(tool: Server, words: str) -> None:
+    """A full disk under stdout is one sentence and a failure."""
+    done = bash(f"$S {words} >/dev/full")
+    assert (done.returncode, done.stderr) == (1, b"sidecall: cannot go on: No space left on device\n")
+
+
+@both_modes
+def test_a_caller_without_descriptors_says_what_it_knows(tool: Server, mode: tuple[str, ...]) -> None:
+    """Where a caller runs out of descriptors it never ends as a command might have."""
+    for limit in range(5, 11):
+        done = bash(f"ulimit -n {limit}; exec $S exec {' '.join(mode)} tool sh -c 'exit 3'")
+        if done.returncode != 3:
+            assert done.returncode in {69, 125}, done
+            assert done.stderr.startswith(b"sidecall: "), done
+
+
 @both_modes
 def test_streams_are_exact_and_apart(tool: Server, sidecall: Run, mode: tuple[str, ...]) -> None:
     """32 MiB of random bytes come back unchanged, and stderr does not mix with stdout."""

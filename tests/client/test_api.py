@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -86,6 +87,20 @@ def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> 
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_an_exception_of_a_handler_is_raised_as_it_is(tool: Server) -> None:
+    """A deadline that a signal's handler raises stops the call, and is not taken for a failure of the call's own."""
+
+    def too_late(number: int, _frame: object) -> None:
+        raise TimeoutError(f"signal {number}")
+
+    previous = signal.signal(signal.SIGUSR1, too_late)
+    try:
+        with pytest.raises(TimeoutError, match="signal 10"):
+            sidecall.run("tool", ["sh", "-c", "kill -USR1 $0; exec sleep 60", str(os.getpid())])
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
 @pytest.mark.parametrize("relay", [False, True])
 def test_streams_are_named_as_in_subprocess(tool: Server, tmp_path: Path, relay: bool) -> None:
     """PIPE captures one stream, STDOUT joins the two, and an open file is a stream."""
@@ -105,8 +120,8 @@ def test_streams_are_named_as_in_subprocess(tool: Server, tmp_path: Path, relay:
     [
         ({"input": b"", "stdin": DEVNULL}, "there cannot be another"),
         ({"capture_output": True, "stderr": STDOUT}, "they cannot go elsewhere"),
-        ({"stdin": PIPE}, "-1 cannot be a command's stdin"),
-        ({"stdout": STDOUT}, "-2 cannot be a command's stdout"),
+        ({"stdin": PIPE}, "-1 is no open descriptor"),
+        ({"stdout": STDOUT}, "-2 is no open descriptor"),
     ],
 )
 def test_streams_that_contradict_each_other(options: dict[str, Any], reason: str) -> None:
@@ -115,14 +130,12 @@ def test_streams_that_contradict_each_other(options: dict[str, Any], reason: str
         sidecall.run("tool", ["true"], **options)
 
 
-def test_what_is_no_command_or_stream_is_refused() -> None:
-    """One text is not split, and a descriptor has to be open."""
+def test_a_text_is_no_command() -> None:
+    """One text is not split."""
     commands: list[Any] = ["ls -l", b"ls", []]
     for command in commands:
         with pytest.raises(UsageError, match="a call needs a command and its arguments as a list"):
             sidecall.run("tool", command)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        sidecall.run("tool", ["true"], stdout=9999)
 
 
 def test_a_relative_folder_is_the_callers(tool: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,3 +156,35 @@ def test_a_declared_command(serve: Callable[..., Server], tmp_path: Path) -> Non
     assert (done.stdout, done.stderr) == (b"in", b"")
     with pytest.raises(NoSuchCommand, match="describes a command instead of running it"):
         sidecall.run("tool", ["cat", "--help"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stdin": 9999},
+        {"stderr": -7},
+        {"stdout": 1 << 40},
+        {"timeout": -1},
+        {"timeout": float("inf")},
+        {"wait": float("nan")},
+    ],
+)
+def test_arguments_that_make_no_sense_are_mistakes(tool: Server, given: dict[str, float]) -> None:
+    """What the library does not do is not silently something else; nothing is started."""
+    with pytest.raises(UsageError):
+        sidecall.run("tool", ["true"], **given)  # type: ignore[arg-type]
+    assert " starts: " not in tool.log()
+
+
+def test_a_shortage_is_said_as_one(tool: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no descriptor left for a stream calls nobody, on either loop."""
+
+    def none_left(_fd: int, _flags: int) -> tuple[int, bool]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("sidecall.transport.streams.own_description", none_left)
+    with pytest.raises(ServiceUnavailable, match="Too many open files; nothing was started"):
+        sidecall.run("tool", ["true"], relay=True)
+    with pytest.raises(ServiceUnavailable, match="Too many open files; nothing was started"):
+        asyncio.run(sidecall.run_async("tool", ["true"], relay=True))
+    assert " starts: " not in tool.log()

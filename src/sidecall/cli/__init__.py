@@ -45,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     occupy_closed_streams()
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except SidecallError as error:
         complain(error)
         return error.code
@@ -53,8 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sidecall.client.signals import SIGINT, die_of
 
         return die_of(SIGINT)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again while exiting
+        if not isinstance(error, BrokenPipeError):
+            say(f"cannot go on: {error.strerror}")
         return 1
 
 

@@ -10,7 +10,7 @@ from sidecall.client.call import Request, make_call
 from sidecall.client.signals import die_of
 from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
-from sidecall.transport.address import socket_path
+from sidecall.transport.address import absolute, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def main(words: Sequence[str]) -> int:
         print(render(result), end="")
         return 0
     if outcome_fd >= 0:
-        import json
-
-        os.write(outcome_fd, json.dumps(result.as_dict()).encode() + b"\n")
+        _write_outcome(outcome_fd, result)
     return _end_as(result, verbose=options.flag("verbose"))
 
 
@@ -92,7 +90,7 @@ def _request(options: Parsed) -> Request:
         command=os.fsencode(command),
         arguments=tuple(map(os.fsencode, arguments)),
         environment=tuple(_variable(given) for given in options.all("env")),
-        directory=os.path.abspath(os.fsencode(options.text("cwd"))) if options.flag("cwd") else b"",
+        directory=os.fsencode(absolute(options.text("cwd"))) if options.flag("cwd") else b"",
         timeout=options.seconds("timeout"),
         connect_wait=options.seconds("wait"),
         may_wait=not options.flag("no-wait"),
@@ -115,12 +113,23 @@ def _variable(given: str) -> bytes:
 def _outcome_fd(options: Parsed) -> int:
     if not options.flag("outcome-fd"):
         return -1
+    import fcntl
+
     fd = options.integer("outcome-fd", -1, 0)
     try:
-        os.fstat(fd)
-    except OSError:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)  # stdout itself is left to the command
+    except (OSError, OverflowError):
         raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
-    return fd
+
+
+def _write_outcome(fd: int, outcome: Outcome) -> None:
+    """Write the line of JSON. If that fails it is said, and the exit status still is the truth."""
+    import json
+
+    try:
+        os.write(fd, json.dumps(outcome.as_dict()).encode() + b"\n")
+    except OSError as error:
+        say(f"the outcome could not be written to its descriptor: {error.strerror}")
 
 
 def _die_with_parent() -> None:

@@ -70,6 +70,8 @@ async def _attempt(request: Request, modes: Modes) -> Outcome | bytes:
     try:
         attempt.start()
         await _wait(attempt, done)
+    except OSError as error:
+        raise attempt.shortage(error) from error
     finally:
         attempt.close()
     return attempt.result()

@@ -9,7 +9,7 @@ from sidecall._record import Record
 from sidecall.client.call import Request, make_call
 from sidecall.errors import NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import SIGNALED, Outcome
-from sidecall.transport.address import socket_path
+from sidecall.transport.address import absolute, socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +34,9 @@ STDOUT = -2
 """Send stderr where stdout goes."""
 DEVNULL = -3
 """The command gets no such stream."""
+
+_LONGEST_TIME = 1e9
+"""Seconds, 30 years: as on the command line."""
 
 
 class CallFailed(SidecallError):
@@ -103,6 +106,7 @@ def run(
     Raises:
         CallFailed: see `check`.
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
+        UsageError: an argument makes no sense; nothing was started.
         SidecallError: the call was refused; nothing was started.
     """
     with Streams() as streams:
@@ -128,8 +132,11 @@ def request_for(
     """Return what to call; see `run` for the arguments.
 
     Raises:
-        UsageError: there is no command, or it is one text, which nothing here would split.
+        UsageError: there is no command, or it is one text, which nothing here would split; or a time is none.
     """
+    for name, seconds in (("timeout", timeout), ("wait", wait)):
+        if seconds is not None and not 0 <= seconds < _LONGEST_TIME:
+            raise UsageError(f"{name} takes a number of seconds, 0 or more, not {seconds}")
     if not command or isinstance(command, str | bytes):
         raise UsageError("a call needs a command and its arguments as a list", 'for example ["ls", "-l"]')
     words = [os.fsencode(word) for word in command]
@@ -138,7 +145,7 @@ def request_for(
         command=words[0],
         arguments=tuple(words[1:]),
         environment=tuple([os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]),
-        directory=os.path.abspath(os.fsencode(cwd)) if cwd else b"",
+        directory=os.fsencode(absolute(os.fsdecode(cwd))) if cwd else b"",
         timeout=timeout or 0.0,
         connect_wait=wait,
         may_wait=may_wait,
@@ -183,8 +190,8 @@ class Streams:
         """Return the descriptors for the command; see `run` for the arguments.
 
         Raises:
-            UsageError: two of them contradict each other.
-            OSError: a descriptor is not open, or this process can have no more of them.
+            UsageError: two of them contradict each other, or one is not open.
+            OSError: this process can have no more descriptors.
         """
         if input is not None and stdin is not None:
             raise UsageError("`input` is the command's stdin: there cannot be another")
@@ -213,9 +220,12 @@ class Streams:
         if given == PIPE and stream:
             return self._hold(stream)
         fd = given if isinstance(given, int) else given.fileno()
-        if fd < 0:
-            raise UsageError(f"{given} cannot be a command's {('stdin', 'stdout', 'stderr')[stream]}")
-        os.fstat(fd)
+        try:
+            os.fstat(fd)
+        except (OSError, OverflowError):
+            raise UsageError(
+                f"{given} is no open descriptor", "a command's stdin can be `input`, but no PIPE"
+            ) from None
         return fd
 
     def _hold(self, stream: int, content: bytes = b"") -> int:

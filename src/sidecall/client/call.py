@@ -20,6 +20,7 @@ from sidecall.errors import (
     DescriptorsLost,
     LocalProtocolError,
     ProtocolError,
+    ServiceUnavailable,
     SidecallError,
     UsageError,
     refusal,
@@ -27,7 +28,7 @@ from sidecall.errors import (
 from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER
+from sidecall.protocol.states import CALLER, IDLE
 from sidecall.transport.address import connect
 from sidecall.transport.channel import Channel
 from sidecall.transport.loop import Poller
@@ -132,6 +133,10 @@ def make_call(
         except DescriptorsLost:
             if m.PASSED not in modes:
                 raise
+        except OSError as error:
+            if error.errno is None:  # not the kernel's: a signal's handler raised TimeoutError, say
+                raise
+            raise attempt.shortage(error) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
@@ -276,6 +281,13 @@ class Attempt:
         if number == SIGTSTP:
             os.kill(os.getpid(), SIGSTOP)
             self._channel.send(m.Signal(SIGCONT))
+
+    def shortage(self, error: OSError) -> SidecallError:
+        """Return what it means for the call that this process cannot go on: it has no descriptor left, say."""
+        reason = f"this process cannot go on: {error.strerror}"
+        if self._channel.connection.states[CALLER] == IDLE:
+            return ServiceUnavailable(f"{reason}; nothing was started")
+        return ConnectionLost(f"{reason}; whether and how the command ended is unknown")
 
     def cancel(self) -> None:
         """Have the service stop the call, and drop what it still says; once it has ended nothing of it is left."""

@@ -202,7 +202,10 @@ def _fix_for_denied(error: CallDenied) -> str:
 
 def _look_at_here() -> list[Finding]:
     """Say whether the service can see the files of the working folder."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return [Finding(WARNING, "the working folder has been removed: relative paths lead nowhere", "cd /")]
     if not is_containers_own(mount_of(here, mounts())):
         return []
     text = f"the working folder {here} lies in this container's own file system: a command sees no file of it"

@@ -26,12 +26,15 @@ class Admission(Generic[Call]):
     Args:
         slots: how many calls run at once.
         queue: how many may wait.
+
+    Attributes:
+        closed: whether nobody gets in any more.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
         self.slots = slots
         self.queue = queue
-        self._closed = False
+        self.closed = False
         self._running: set[Call] = set()
         self._waiting: OrderedDict[Call, None] = OrderedDict()
 
@@ -56,7 +59,7 @@ class Admission(Generic[Call]):
         Raises:
             ServiceBusy: the queue is full, there is no slot and the call may not wait, or the service is shutting down.
         """
-        if self._closed:
+        if self.closed:
             raise ServiceBusy(*SHUTTING_DOWN)
         if self.has_room:
             self._running.add(call)
@@ -83,10 +86,10 @@ class Admission(Generic[Call]):
 
     def close(self) -> None:
         """Let nobody in any more, nor give anybody who waits a slot."""
-        self._closed = True
+        self.closed = True
 
     def _fill(self) -> Iterator[Call]:
-        while not self._closed and self._waiting and self.has_room:
+        while not self.closed and self._waiting and self.has_room:
             first, _ = self._waiting.popitem(last=False)
             self._running.add(first)
             yield first

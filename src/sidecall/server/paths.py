@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
+from sidecall.server.audit import MASK
 from sidecall.server.beneath import open_beneath
 
 if TYPE_CHECKING:
@@ -83,15 +84,16 @@ class Paths:
             UsageError: it is not there.
             ServiceBusy: there is no room for another descriptor.
         """
-        place = self._atlas.locate(path)
+        shown = MASK if parameter.secret else os.fsdecode(path)
+        place = self._atlas.locate(path, shown)
         self._check_volume(parameter, place.volume)
-        self.used.append((place.volume.name, os.fsdecode(place.relative)))
+        self.used.append((place.volume.name, MASK if parameter.secret else os.fsdecode(place.relative)))
         try:
             if parameter.access == "write":
                 return self._to_write(parameter, place)
             return self._to_read(parameter, place)
         except OSError as error:
-            raise _explain(error, parameter, path, place.volume) from error
+            raise _explain(error, parameter, shown, place.volume) from error
 
     def folder(self, path: bytes) -> bytes:
         """Return the working folder for the one that a caller named.
@@ -101,11 +103,12 @@ class Paths:
             UsageError: it is not there.
             ServiceBusy: there is no room for another descriptor.
         """
-        place = self._atlas.locate(path)
+        shown = os.fsdecode(path)
+        place = self._atlas.locate(path, shown)
         try:
             fd = self._open(place)
         except OSError as error:
-            raise _explain(error, None, path, place.volume) from error
+            raise _explain(error, None, shown, place.volume) from error
         return self._name_of(fd) if self._holds else _own_path(place)
 
     def commit(self) -> str:
@@ -197,9 +200,8 @@ def _own_path(place: Place) -> bytes:
     return os.path.join(os.fsencode(place.volume.path), place.relative)
 
 
-def _explain(error: OSError, parameter: Parameter | None, path: bytes, volume: Volume) -> SidecallError:
+def _explain(error: OSError, parameter: Parameter | None, shown: str, volume: Volume) -> SidecallError:
     what = f"--{parameter.name}" if parameter else "--cwd"
-    shown = os.fsdecode(path)
     if error.errno in _SHORTAGES:
         return ServiceBusy(f"the service cannot hold another file: {error.strerror}", "try again later")
     if error.errno in {errno.EXDEV, errno.ELOOP}:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
-from sidecall.server.admission import Admission
+from sidecall.server.admission import SHUTTING_DOWN, Admission
 from sidecall.server.audit import Audit
 from sidecall.server.notify import say
 from sidecall.server.session import Session, refuse
@@ -100,13 +100,14 @@ class CallService:
         self.keepers = keepers
 
     def receive(self, listener: str, sock: socket.socket) -> None:
-        """Serve one connection; one too many of a uid is refused before it is read."""
+        """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
         peer = peer_of(sock)
         count = self._connections.get(peer.uid, 0)
-        if count >= self.config.per_caller:
+        has_room = count < self.config.per_caller
+        if self.admission.closed or not has_room:
             self.log(f"uid {peer.uid} has {count} connections: one more is refused")
             with sock, contextlib.suppress(OSError):
-                sock.send(refuse(TOO_MANY))
+                sock.send(refuse(TOO_MANY if not has_room else ServiceBusy(*SHUTTING_DOWN)))
             return
         self._connections[peer.uid] = count + 1
         self._sessions[Session(self, sock, peer, listener, str(next(self._ids)))] = None

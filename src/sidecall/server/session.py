@@ -24,6 +24,7 @@ from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
 from sidecall.server.admission import SHUTTING_DOWN
+from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.preparation import check, prepared
@@ -43,6 +44,9 @@ REQUEST_TIMEOUT = 10.0
 
 CLOSE_TIMEOUT = 10.0
 """Seconds that a caller has to take the last message."""
+
+MOST_UNREAD = 2 * m.CALL_LIMIT
+"""Bytes that may wait for a caller to read them: more than two relayed streams have under way, or an answer."""
 
 GREETING = m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}")
 
@@ -77,6 +81,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[None] | None = None
         self._is_cancelled = False
+        self._is_finishing = False
         self._execution: Execution | None = None
         self._ended_by = 0
         self._starts_stopped = False
@@ -86,7 +91,7 @@ class Session:
     def cancel(self, grace: float | None = None) -> None:
         """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
         self._is_cancelled = True
-        if self._task is None:
+        if self._task is None or self._is_finishing:
             self._finish()
         elif self._execution is not None:
             self._execution.cancel(grace)
@@ -95,7 +100,7 @@ class Session:
 
     def visible_to(self, peer: Peer) -> dict[str, object] | None:
         """Return what a peer may know of the call; None if that is nothing, or if there is none."""
-        if self._call is None or peer.uid not in {0, os.geteuid(), self._peer.uid}:
+        if self._call is None or peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
             return None
         return {
             "call": self.call_id,
@@ -106,8 +111,11 @@ class Session:
         }
 
     def turn_away(self) -> None:
-        """Refuse the call if it waits; one that runs goes on."""
-        if self._turn is not None and not self._turn.done():
+        """Refuse the call if it waits, or has not come yet; one that runs goes on."""
+        if self._call is None:
+            self._refuse(ServiceBusy(*SHUTTING_DOWN))
+            self.cancel()
+        elif self._turn is not None and not self._turn.done():
             self._dropped_because = SHUTTING_DOWN
             self.cancel()
 
@@ -117,10 +125,14 @@ class Session:
             self._turn.set_result(None)
 
     def _finish(self) -> None:
-        """Close the connection once the caller has taken the last message, or does not."""
+        """Close the connection once the caller has taken the last message, or does not.
+
+        A caller that is stopped for a while may still have output of its command to take: it has until it goes.
+        """
+        self._is_finishing = True
         self._patience.cancel()
         self._channel.finish(self._on_closed)
-        if not self._channel.closed:
+        if not self._channel.closed and (self._execution is None or self._is_cancelled):
             self._patience = self._loop.call_later(CLOSE_TIMEOUT, self._channel.close)
 
     def _on_closed(self) -> None:
@@ -132,18 +144,26 @@ class Session:
         self.cancel()
 
     def _on_end(self, error: SidecallError | None) -> None:
-        if error is not None:
+        if error is None:
+            self.cancel()
+        else:
+            self._on_violation(error)
+
+    def _on_violation(self, error: SidecallError) -> None:
+        """Refuse the call if it is certain that it will not start; in any case cancel it."""
+        if self._execution is None:
             self._refuse(error)
         self.cancel()
 
     def _on_message(self, message: m.Message) -> None:
-        if self._channel.connection.states[SERVICE] == DONE:
+        if self._answered:
             return  # the answer has been given; what crosses it on the way is nobody's fault
         try:
+            if self._channel.unsent > MOST_UNREAD:
+                raise ProtocolError("the caller asks on, but does not read the answers")
             self._handle(message)
         except SidecallError as error:
-            self._refuse(error)
-            self.cancel()
+            self._on_violation(error)
 
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Hello):
@@ -201,6 +221,11 @@ class Session:
             self._offered = config, config.at(self._listener, self._peer)
         return self._offered[1]
 
+    @property
+    def _answered(self) -> bool:
+        """Tell whether the last word has been said."""
+        return self._channel.connection.states[SERVICE] == DONE
+
     def _take_call(self, call: m.Call) -> None:
         if policy.wants_help(self._offer(), call):
             self._send(m.Description(describe(self._offer(), policy.command_name(call.command))))
@@ -227,11 +252,15 @@ class Session:
             self._finish()
 
     async def _admit_and_execute(self, call: m.Call) -> None:
+        if self._answered:
+            return  # the caller broke the protocol right after its CALL
         self._check_descriptors(call)
         arrived = time.monotonic()
         try:
             await self._admitted(call)
-            if self._ended_by:
+            if self._answered:
+                pass  # the caller broke the protocol while it waited
+            elif self._ended_by:
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
                 self._record(outcome="signaled before its start", signal=self._ended_by)
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))

@@ -267,6 +267,7 @@ class _Kept:
             assert self._next_at is not None  # noqa: S101 set with `stopping`
             self._next_at = min(self._next_at, now + grace)
             return
+        self.lives()  # what has ended by now ends by itself, though it was not reaped yet
         self.stopping = True
         self._next_at = now + grace
         if grace > 0:

@@ -34,8 +34,20 @@ def socket_path(name: str, environ: Mapping[str, str]) -> str:
     if not name or "\0" in name or name in {".", ".."}:
         raise UsageError(f"{name!r} is no service name", "use a word such as `hugin`, or a path")
     if "/" in name or name.endswith(".sock"):
-        return os.path.abspath(name)
+        return absolute(name)
     return os.path.join(environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY, name + ".sock")
+
+
+def absolute(path: str) -> str:
+    """Return an absolute path; a relative one starts at the working folder.
+
+    Raises:
+        UsageError: that has been removed.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path!r} starts at a working folder that has been removed", "say it from `/` on") from None
 
 
 def connect(path: str, wait: float = 0.0) -> socket:
