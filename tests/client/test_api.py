@@ -88,14 +88,17 @@ def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> 
 
 
 def test_an_exception_of_a_handler_is_raised_as_it_is(tool: Server) -> None:
-    """A deadline that a signal's handler raises stops the call, and is not taken for a failure of the call's own."""
+    """What a signal's handler raises stops the call, and is not taken for a failure of the call's own."""
+
+    class TooLate(Exception):
+        """A program's own deadline."""
 
     def too_late(number: int, _frame: object) -> None:
-        raise TimeoutError(f"signal {number}")
+        raise TooLate(f"signal {number}")
 
     previous = signal.signal(signal.SIGUSR1, too_late)
     try:
-        with pytest.raises(TimeoutError, match="signal 10"):
+        with pytest.raises(TooLate, match="signal 10"):
             sidecall.run("tool", ["sh", "-c", "kill -USR1 $0; exec sleep 60", str(os.getpid())])
     finally:
         signal.signal(signal.SIGUSR1, previous)

@@ -134,8 +134,6 @@ def make_call(
             if m.PASSED not in modes:
                 raise
         except OSError as error:
-            if error.errno is None:  # not the kernel's: a signal's handler raised TimeoutError, say
-                raise
             raise attempt.shortage(error) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
 
@@ -284,7 +282,7 @@ class Attempt:
 
     def shortage(self, error: OSError) -> SidecallError:
         """Return what it means for the call that this process cannot go on: it has no descriptor left, say."""
-        reason = f"this process cannot go on: {error.strerror}"
+        reason = f"this process cannot go on: {error.strerror or error}"
         if self._channel.connection.states[CALLER] == IDLE:
             return ServiceUnavailable(f"{reason}; nothing was started")
         return ConnectionLost(f"{reason}; whether and how the command ended is unknown")
