@@ -77,8 +77,7 @@ def _call(options: Parsed) -> Outcome | bytes:
             say(f"started as call {call_id}")
         _let_go_of_streams()
 
-    stdin = None if options.flag("no-stdin") else 0
-    return make_call(request, (stdin, 1, 2), on_queued, on_started)
+    return make_call(request, on_queued, on_started, forward_signals=True)
 
 
 def _request(options: Parsed) -> Request:
@@ -96,7 +95,7 @@ def _request(options: Parsed) -> Request:
         connect_wait=options.seconds("wait"),
         may_wait=not options.flag("no-wait"),
         relay=options.flag("relay"),
-        forward_signals=True,
+        streams=(None if options.flag("no-stdin") else 0, 1, 2),
     )
 
 

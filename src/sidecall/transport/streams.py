@@ -101,8 +101,9 @@ class Sink:
         loop: where to wait.
         fd: the descriptor; the sink owns it from now on.
         on_written: called with the number of bytes each time some were written.
-        on_broken: called once with the error if nothing more can be written: EPIPE says that the reader is gone,
-            anything else (ENOSPC, EIO) that output was lost. The descriptor is closed then.
+        on_closed: called once when the sink has closed the descriptor by itself: with None once everything is written
+            after `end`, with the error if nothing more can be written. EPIPE says that the reader is gone, anything
+            else (ENOSPC, EIO) that output was lost.
         nonblocking: whether a write can never block; if not, pieces stay small enough not to.
     """
 
@@ -111,14 +112,14 @@ class Sink:
         loop: Loop,
         fd: int,
         on_written: Callable[[int], None],
-        on_broken: Callable[[OSError], None],
+        on_closed: Callable[[OSError | None], None],
         *,
         nonblocking: bool,
     ) -> None:
         self._loop = loop
         self._fd = fd
         self._on_written = on_written
-        self._on_broken = on_broken
+        self._on_closed = on_closed
         self._piece = None if nonblocking else _PIPE_BUF
         self._pending = bytearray()
         self._ending = False
@@ -156,6 +157,7 @@ class Sink:
             return
         if not self._pending and self._ending:
             self.close()
+            self._on_closed(None)
         elif bool(self._pending) != self._waiting:
             self._waiting = not self._waiting
             if self._waiting:
@@ -179,7 +181,7 @@ class Sink:
             return 0
         except OSError as error:
             self.close()
-            self._on_broken(error)
+            self._on_closed(error)
             return 0
         self._on_written(written)
         return written
