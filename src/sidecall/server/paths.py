@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sidecall.server.volumes import Atlas, Place, Volume
 
 _PREFIX = ".sidecall-"
-_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
