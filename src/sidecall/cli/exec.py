@@ -8,7 +8,7 @@ from sidecall.cli import complain, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
 from sidecall.client.signals import die_of
-from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
+from sidecall.errors import ServiceUnavailable, SidecallError, UsageError, one_line
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
 from sidecall.transport.address import absolute, socket_path
 
@@ -74,7 +74,7 @@ def _call(options: Parsed) -> Outcome | bytes:
 
     def on_started(call_id: str) -> None:
         if verbose:
-            say(f"started as call {call_id}")
+            say(f"started as call {one_line(call_id)}")
         _let_go_of_streams()
 
     return make_call(request, on_queued, on_started, forward_signals=True)
