@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-SIDECALL = str(Path(sys.executable).parent / "sidecall")
+SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall"))
+"""The command under test: the standalone executable, for one, has to pass the same tests."""
 CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 """What does `exec`: the native client, for one, has to pass the same tests."""
 os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
