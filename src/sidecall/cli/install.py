@@ -61,17 +61,18 @@ def install(program: str, folder: str) -> str:
 def _replace(program: str, placed: str) -> None:
     """Copy beside the place, then rename: a file that is being executed cannot be written to. Source: execve(2)."""
     beside = f"{placed}.{os.urandom(8).hex()}"
-    with open(program, "rb") as source, open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755), "wb") as copy:
-        try:
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
+    try:
+        with open(program, "rb") as source, open(fd, "wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
-            os.fsync(copy.fileno())
-            os.rename(beside, placed)
-        except BaseException:
-            os.unlink(beside)
-            raise
+            os.fsync(fd)
+        os.rename(beside, placed)
+    except BaseException:
+        os.unlink(beside)
+        raise
 
 
 def _standalone() -> bool:
     """Tell whether this is the standalone executable, whose modules are frozen into it."""
-    return __spec__ is not None and __spec__.origin == "frozen"
+    return __spec__.origin == "frozen"
