@@ -8,6 +8,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -63,6 +66,91 @@ static PyObject *make_module(void)
     return PyModule_Create(&module);
 }
 
+/* ---- Memory ----
+ *
+ * musl maps pages for a block of more than a few KiB and unmaps them when it is freed. A relayed stream has several such
+ * blocks for each piece, so a few are kept for the next one: it is twice as fast. glibc does so by itself.
+ */
+
+enum { SMALLEST_KEPT = 4 << 10, LARGEST_KEPT = 256 << 10, MOST_KEPT = 16 };
+
+static PyMemAllocatorEx libc;
+static void *kept[MOST_KEPT];
+static int kept_count;
+static atomic_flag kept_busy = ATOMIC_FLAG_INIT; /* nobody waits for another thread: libc can always do without */
+
+static bool is_kept_size(size_t size)
+{
+    return size >= SMALLEST_KEPT && size <= LARGEST_KEPT;
+}
+
+/* Take a block out of those that are kept, of at most twice the size; NULL if there is none. */
+static void *take(size_t size)
+{
+    void *block = NULL;
+    if (!is_kept_size(size) || atomic_flag_test_and_set(&kept_busy))
+        return NULL;
+    for (int i = kept_count - 1; i >= 0 && block == NULL; i--) {
+        size_t room = malloc_usable_size(kept[i]);
+        if (size <= room && room / 2 <= size) {
+            block = kept[i];
+            kept[i] = kept[--kept_count];
+        }
+    }
+    atomic_flag_clear(&kept_busy);
+    return block;
+}
+
+/* Keep a block, if there is room for it. */
+static bool keep(void *block)
+{
+    if (!is_kept_size(malloc_usable_size(block)) || atomic_flag_test_and_set(&kept_busy))
+        return false;
+    bool has_room = kept_count < MOST_KEPT;
+    if (has_room)
+        kept[kept_count++] = block;
+    atomic_flag_clear(&kept_busy);
+    return has_room;
+}
+
+static void *allocate(void *context, size_t size)
+{
+    void *block = take(size);
+    return block != NULL ? block : libc.malloc(context, size);
+}
+
+static void release(void *context, void *block)
+{
+    if (block != NULL && !keep(block))
+        libc.free(context, block);
+}
+
+static void *resize(void *context, void *block, size_t size)
+{
+    size_t room = block != NULL ? malloc_usable_size(block) : 0;
+    if (!is_kept_size(room))
+        return libc.realloc(context, block, size);
+    if (size <= room && room / 2 <= size)
+        return block;
+    void *other = allocate(context, size);
+    if (other != NULL) {
+        memcpy(other, block, size < room ? size : room);
+        release(context, block);
+    }
+    return other;
+}
+
+static void keep_blocks(void)
+{
+    PyMemAllocatorEx keeping;
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &libc);
+    keeping = libc;
+    keeping.malloc = allocate;
+    keeping.realloc = resize;
+    keeping.free = release;
+    PyMem_SetAllocator(PYMEM_DOMAIN_RAW, &keeping);
+}
+
 /* ---- Python ---- */
 
 __asm__(".section .rodata\n"
@@ -91,6 +179,7 @@ static void start_python(char **argv)
     PyPreConfig_InitIsolatedConfig(&before);
     before.utf8_mode = 1;
     check(Py_PreInitialize(&before));
+    keep_blocks();
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 1;
     config.site_import = 0;
