@@ -12,33 +12,43 @@ MODULES='_asyncio|_bisect|_contextvars|_datetime|_heapq|_json|_posixsubprocess|_
 MODULES+='|array|fcntl|grp|math|resource|select'
 state=$PWD/build/standalone
 folder=$state/cpython
-stamp=$(sha256sum "$0")
+stamp=$(sha256sum native/standalone/cpython.sh)
 
 apt_for_sources() { # apt_for_sources COMMAND ARG...: an apt that knows the machine's own Debian sites, for source packages
     "$1" -qq -o Dir::Etc::SourceList="$state/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::State::Lists="$state/apt/lists" -o Dir::Cache="$state/apt/cache" -o APT::Sandbox::User= "${@:2}"
 }
 
-list_sources() {
-    mkdir -p "$state/apt"/{lists,cache/archives}/partial
+sites() { # what apt gets Debian's packages from, which is only known once it has done so
     # shellcheck disable=SC2016  # the fields are apt's
     apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
-        sort -u | sed -n 's/^Debian \(.*\)/deb-src \1 main/p' >"$state/apt/sources.list"
+        sort -u | sed -n 's/^Debian \(.*\)/deb-src \1 main/p'
+}
+
+list_sources() {
+    mkdir -p "$state/apt"/{lists,cache/archives}/partial
+    [[ -n $(sites) ]] || apt-get -qq update
+    sites >"$state/apt/sources.list"
     apt_for_sources apt-get update
 }
 
 download() { # the newest version whose files a site still, or already, has
     local version
+    : >"$state/log"
     for version in $(apt_for_sources apt-cache showsrc --only-source "$PACKAGE" | sed -n 's/^Version: //p' | sort -urV); do
-        apt_for_sources apt-get source --download-only "$PACKAGE=$version" && return
+        if apt_for_sources apt-get source --download-only "$PACKAGE=$version" >"$state/log" 2>&1; then
+            echo "compiling $PACKAGE $version, some two minutes on two processors"
+            return
+        fi
     done
-    echo "no site of this machine's apt has the source of $PACKAGE" >&2
+    cat "$state/log"
+    echo "no site of this machine's apt has the source of $PACKAGE"
     return 69
 }
 
 unpack() {
     (cd "$state/source" && download)
-    dpkg-source --no-check -x "$state"/source/*.dsc "$folder"
+    dpkg-source --no-check -x "$state"/source/*.dsc "$folder" >"$state/log"
 }
 
 write_compiler() { # musl-gcc, with the kernel's headers; it lends its gcc's --print-multiarch, which configure refuses
@@ -51,11 +61,11 @@ write_compiler() { # musl-gcc, with the kernel's headers; it lends its gcc's --p
 }
 
 compile() {
-    cd "$folder"
-    ./configure -q CC="$state/cc" OPT='-DNDEBUG -fwrapv -O2 -fno-pie -fstack-protector-strong' LDFLAGS='-static -no-pie' \
-        PKG_CONFIG=false --disable-shared --disable-test-modules --without-ensurepip MODULE_BUILDTYPE=static
-    { echo '*static*' && grep -E "^($MODULES) " Modules/Setup.stdlib; } >Modules/Setup.local
-    make -s -j"$(nproc)" libpython3.11.a
+    cd "$folder" &&
+        ./configure CC="$state/cc" OPT='-DNDEBUG -fwrapv -O2 -fno-pie -fstack-protector-strong' LDFLAGS='-static -no-pie' \
+            PKG_CONFIG=false --disable-shared --disable-test-modules --without-ensurepip MODULE_BUILDTYPE=static &&
+        { echo '*static*' && grep -E "^($MODULES) " Modules/Setup.stdlib; } >Modules/Setup.local &&
+        make -j"$(nproc)" "lib$PACKAGE.a"
 }
 
 if [[ ! -e $state/stamp || $(<"$state/stamp") != "$stamp" ]]; then
@@ -66,7 +76,7 @@ if [[ ! -e $state/stamp || $(<"$state/stamp") != "$stamp" ]]; then
         list_sources
         unpack
         write_compiler
-        (compile)
+        (compile) >"$state/log" 2>&1 || { tail -n 40 "$state/log" && exit 1; }
         echo "$stamp" >"$state/stamp"
     } >&2
 fi
