@@ -76,7 +76,7 @@ enum { SMALLEST_KEPT = 4 << 10, LARGEST_KEPT = 256 << 10, MOST_KEPT = 16 };
 
 static PyMemAllocatorEx libc;
 static void *kept[MOST_KEPT];
-static int kept_count;
+static size_t next_place;
 static atomic_flag kept_busy = ATOMIC_FLAG_INIT; /* nobody waits for another thread: libc can always do without */
 
 static bool is_kept_size(size_t size)
@@ -84,33 +84,33 @@ static bool is_kept_size(size_t size)
     return size >= SMALLEST_KEPT && size <= LARGEST_KEPT;
 }
 
-/* Take a block out of those that are kept, of at most twice the size; NULL if there is none. */
+/* Take a block of at most twice the size out of those that are kept; NULL if there is none. */
 static void *take(size_t size)
 {
     void *block = NULL;
     if (!is_kept_size(size) || atomic_flag_test_and_set(&kept_busy))
         return NULL;
-    for (int i = kept_count - 1; i >= 0 && block == NULL; i--) {
+    for (int i = 0; i < MOST_KEPT && block == NULL; i++) {
         size_t room = malloc_usable_size(kept[i]);
         if (size <= room && room / 2 <= size) {
             block = kept[i];
-            kept[i] = kept[--kept_count];
+            kept[i] = NULL;
         }
     }
     atomic_flag_clear(&kept_busy);
     return block;
 }
 
-/* Keep a block, if there is room for it. */
-static bool keep(void *block)
+/* Keep a block in the place of the oldest, and return that one; or the block itself, if it is not to be kept. */
+static void *keep(void *block)
 {
     if (!is_kept_size(malloc_usable_size(block)) || atomic_flag_test_and_set(&kept_busy))
-        return false;
-    bool has_room = kept_count < MOST_KEPT;
-    if (has_room)
-        kept[kept_count++] = block;
+        return block;
+    void *oldest = kept[next_place];
+    kept[next_place] = block;
+    next_place = (next_place + 1) % MOST_KEPT;
     atomic_flag_clear(&kept_busy);
-    return has_room;
+    return oldest;
 }
 
 static void *allocate(void *context, size_t size)
@@ -121,13 +121,12 @@ static void *allocate(void *context, size_t size)
 
 static void release(void *context, void *block)
 {
-    if (block != NULL && !keep(block))
-        libc.free(context, block);
+    libc.free(context, keep(block));
 }
 
 static void *resize(void *context, void *block, size_t size)
 {
-    size_t room = block != NULL ? malloc_usable_size(block) : 0;
+    size_t room = malloc_usable_size(block);
     if (!is_kept_size(room))
         return libc.realloc(context, block, size);
     if (size <= room && room / 2 <= size)
