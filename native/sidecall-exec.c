@@ -1932,6 +1932,10 @@ static int end_as(const struct call *call)
 
 /* ---- Handing over to the Python command, which does the rest ---- */
 
+#ifdef SIDECALL_STANDALONE
+void hand_over(char **argv); /* it is in the same executable: native/standalone/python.c */
+#else
+
 /* Become the program at `path`, unless that is this one, which would go on forever. Returns only if it cannot. */
 static void become(const char *path, char **argv)
 {
@@ -1979,6 +1983,8 @@ static void hand_over(char **argv)
     }
     become_from_path("sidecall-python", argv);
 }
+
+#endif
 
 static int no_python_command(struct call *call)
 {

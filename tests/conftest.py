@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-SIDECALL = str(Path(sys.executable).parent / "sidecall")
+SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall"))
+"""The command under test: the standalone executable, for one, has to pass the same tests."""
 CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 """What does `exec`: the native client, for one, has to pass the same tests."""
 os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
 PROGRAMS = Path(__file__).parent / "programs"
+ROOT = Path(__file__).parents[1]
 
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # as nohup(1) or a shell's `&` may have left them
     if signal.getsignal(_number) is signal.SIG_IGN:
@@ -108,6 +110,16 @@ def serve(folder: Path) -> Iterator[Callable[..., Server]]:
 def tool(serve: Callable[..., Server]) -> Server:
     """Return a service called `tool` that runs any command, four at once."""
     return serve("-v", "--allow-any", "tool", "--slots", "4", "--grace", "0.5")
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Path:
+    """Return the standalone executable; build it, or skip (or fail, where all is required) with what is missing."""
+    built = subprocess.run([ROOT / "native/standalone/build.sh"], capture_output=True, text=True, check=False)
+    if built.returncode == 69 and "all" not in os.environ.get("SIDECALL_TEST_REQUIRE", ""):
+        pytest.skip(built.stderr.strip().splitlines()[-1])
+    assert built.returncode == 0, built.stderr
+    return Path(built.stdout.strip())
 
 
 @pytest.fixture

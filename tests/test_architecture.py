@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parents[1] / "src" / "sidecall"
 ALLOWED = {
+    "_kernel": set(),
     "_record": set(),
     "errors": set(),
     "outcome": {"_record", "errors"},
     "protocol": {"_record", "errors", "outcome", "protocol"},
     "transport": {"_record", "errors", "outcome", "protocol", "transport"},
-    "supervise": {"_record", "errors", "outcome", "supervise"},
-    "server": {"_record", "errors", "outcome", "protocol", "transport", "supervise", "server", ""},
+    "supervise": {"_kernel", "_record", "errors", "outcome", "supervise"},
+    "server": {"_kernel", "_record", "errors", "outcome", "protocol", "transport", "supervise", "server", ""},
     "client": {"_record", "errors", "outcome", "protocol", "transport", "client", ""},
     "cli": {"_record", "errors", "outcome", "transport", "supervise", "server", "client", "cli", ""},
 }  # fmt: skip

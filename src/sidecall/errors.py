@@ -75,6 +75,12 @@ class ServiceUnavailable(SidecallError):
     code = EXIT_UNAVAILABLE
 
 
+class CannotPlace(SidecallError):
+    """A file cannot be put into its place."""
+
+    code = EXIT_UNPLACED
+
+
 class ServiceBusy(SidecallError):
     """The queue is full, the caller did not want to wait, or the service is shutting down."""
 

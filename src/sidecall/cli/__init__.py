@@ -23,6 +23,7 @@ COMMANDS = {
     "kill": "stop a call, whoever made it",
     "serve": "offer commands, or one app, under a name",
     "connect": "wire an app to a bridge",
+    "install": "put this executable on a volume, for containers without Python",
 }
 
 USAGE = f"""\

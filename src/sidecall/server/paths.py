@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import stat
 from dataclasses import dataclass
@@ -163,7 +162,7 @@ class Paths:
 
     def _hide(self, parent: int, name: bytes) -> _Replacement:
         """Make a hidden folder in which the file is made until it is whole."""
-        hidden = _PREFIX + secrets.token_hex(8)
+        hidden = _PREFIX + os.urandom(8).hex()
         os.mkdir(hidden, 0o700, dir_fd=parent)
         inside = os.open(hidden, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         self._held.callback(os.close, inside)
