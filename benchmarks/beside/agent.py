@@ -12,46 +12,63 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BLOCK = 1 << 16
 """Bytes of one read and write: a pipe's buffer (pipe(7))."""
+
+BRIEF = 0.05
+"""Seconds; what takes longer is not done twice: cold caches are a small part of it."""
 
 
 class Unequal(Exception):
     """Other bytes came out than went in."""
 
 
+def seconds(action: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def warm(action: Callable[[], object]) -> float:
+    """Return how long something takes, done before and not counted: else it pays for what was measured before it."""
+    took = seconds(action)
+    return seconds(action) if took < BRIEF else took
+
+
 def command(words: list[str]) -> float:
     """Return the seconds that a program takes from its start to its end."""
-    began = time.perf_counter()
-    subprocess.run(words, check=True)
-    return time.perf_counter() - began
+    return warm(lambda: subprocess.run(words, check=True))
 
 
 def library(service: str, words: list[str]) -> float:
     """Return the seconds that a call of the library takes."""
     import sidecall
 
-    began = time.perf_counter()
-    sidecall.run(service, words, check=True)
-    return time.perf_counter() - began
+    return warm(lambda: sidecall.run(service, words, check=True))
 
 
 def rate(words: list[str], callers: int, calls: int) -> float:
     """Return how many times a second a program runs, so many at once; xargs(1) starts them faster than Python could."""
-    began = time.perf_counter()
-    subprocess.run(["xargs", "-I", "{}", "-P", str(callers), *words], input=b"x\n" * calls, check=True)
-    return calls / (time.perf_counter() - began)
+    crowd = ["xargs", "-I", "{}", "-P", str(callers), *words]
+    return calls / seconds(lambda: subprocess.run(crowd, input=b"x\n" * calls, check=True))
 
 
 def library_rate(service: str, words: list[str], callers: int, calls: int) -> float:
     """Return how many calls a second the threads of one program make."""
+    import sidecall
+
+    def call(_: int) -> None:
+        sidecall.run(service, words, check=True)
+
     with ThreadPoolExecutor(callers) as pool:
-        list(pool.map(lambda _: library(service, words), range(callers)))  # the threads are there
-        began = time.perf_counter()
-        list(pool.map(lambda _: library(service, words), range(calls)))
-        return calls / (time.perf_counter() - began)
+        list(pool.map(call, range(callers)))  # the threads are there
+        return calls / seconds(lambda: list(pool.map(call, range(calls))))
 
 
 def pipe(words: list[str], size: int) -> float:

@@ -38,10 +38,12 @@ def draw(results: Results, path: Path) -> None:
     from matplotlib.lines import Line2D
 
     figure, ((top_left, top_right), (left, right)) = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
-    panel(top_left, "A call of true, ms (less is better)", at_places(results, latency.latency_table, 1e-3), 1)
-    panel(top_right, "Calls a second, one host (more is better)", rates(results), -1)
-    panel(left, "Through stdin and stdout, MB/s (more is better)", at_places(results, streams.streams_table, MB), -1)
-    panel(right, "What the server holds, MB", memories(results), 0)
+    panel(
+        top_left, "A call of true", "milliseconds, less is better", at_places(results, latency.latency_table, 1e-3), 1
+    )
+    panel(top_right, "Calls on one host", "calls a second, more is better", rates(results), -1)
+    panel(left, "Through stdin and stdout", "MB/s, more is better", at_places(results, streams.streams_table, MB), -1)
+    panel(right, "What the server holds", "MB, less is better", memories(results), 0)
     kinds = {"sidecall": OURS, "what people use today": THEIRS, "nothing between": LOCAL}
     patches = [Line2D([], [], marker="o", linestyle="", color=shade, label=kind) for kind, shade in kinds.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False)
@@ -71,7 +73,7 @@ def memories(results: Results) -> Series:
     }
 
 
-def panel(axes: Axes, title: str, series: Series, order: int) -> None:
+def panel(axes: Axes, title: str, unit: str, series: Series, order: int) -> None:
     """Draw a row of dots for each case: the least on top, the most for an `order` of -1, as they come for 0."""
     cases = list(dict.fromkeys(case for values in series.values() for case in values))
     means = {case: statistics.geometric_mean([row[case] for row in series.values() if case in row]) for case in cases}
@@ -85,6 +87,7 @@ def panel(axes: Axes, title: str, series: Series, order: int) -> None:
         axes.scatter(sizes, places, marker=mark, s=36, facecolors=faces, edgecolors=colours, zorder=3)
         axes.scatter([], [], marker=mark, facecolors="black" if filled else "white", edgecolors="black", label=name)
     axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel(unit)
     axes.set_yticks(range(len(cases)), cases)
     axes.set_ylim(len(cases) - 0.5, -0.5)
     scale(axes)

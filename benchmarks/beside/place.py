@@ -152,9 +152,11 @@ class Pod:
 
     def _remove(self) -> None:
         at_once = ["--time", "0"] if self.engine == "podman" else []
-        subprocess.run(
-            [self.engine, "rm", "--force", *at_once, self.caller, self.server], check=False, capture_output=True
-        )
+        for name in (self.caller, self.server):  # in this order: the caller is in the server's network
+            words = [self.engine, "rm", "--force", *at_once, name]
+            done = subprocess.run(words, check=False, capture_output=True, text=True)
+            if done.returncode:
+                print(f"not removed: {name}: {done.stderr.strip()}", file=sys.stderr)
 
 
 def host_programs(others: list[Path]) -> list[str]:

@@ -118,7 +118,7 @@ def test_the_page_is_made_of_a_record(tmp_path: Path) -> None:
 def test_the_chart_is_made_of_a_record(tmp_path: Path) -> None:
     """What was measured has its row in the picture; what was not leaves it whole."""
     recorded().write(tmp_path / "results.json")
-    words = [sys.executable, BENCH, tmp_path, "--recorded", tmp_path / "results.json"]
+    words: list[str | Path] = [sys.executable, BENCH, tmp_path, "--recorded", tmp_path / "results.json"]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)  # by itself: a chart leaves fonts open
     assert (tmp_path / "benchmarks.md").read_text() == page(recorded(), [FIRST])
     text = (tmp_path / "benchmarks.svg").read_text()
