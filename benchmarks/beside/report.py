@@ -94,7 +94,7 @@ def verdict(results: Results, target: Target | None) -> str:
     value = target.value(results)
     if value is None:
         return "not measured"
-    return f"{value:.3g}{target.unit}, {'met' if target.met(value) else '**not met**'}"
+    return f"{value:.4g}{target.unit}, {'met' if target.met(value) else '**not met**'}"
 
 
 def failures(results: Results, table: str) -> list[str]:
