@@ -40,8 +40,8 @@ standalone-test: ## the end-to-end tests of the Python command, with the standal
 wheels: ## what is released, in dist: source, a pure wheel, wheels with the native client
 	tools/wheels.sh
 
-bench: ## side-by-side measurements
-	tools/python.sh benchmarks/bench.py
+bench: ## beside what people use today, ten minutes, into docs/benchmarks.md; `make bench ROUNDS=5` only tries it out
+	tools/bench.sh $(ROUNDS)
 
 soak: ## thousands of calls under random kills, servers racing for a name, hours of fuzzing
 	tools/python.sh benchmarks/soak 10000
