@@ -1,11 +1,14 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers test check bench soak attacks fuzz native native-test wheels containers coverage figures clean
+.PHONY: demo demo-containers demo-untouched test check bench soak attacks fuzz native native-test standalone standalone-test wheels containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
 
 demo-containers: ## the same in two real containers
 	examples/fisheye/demo-containers.sh
+
+demo-untouched: ## a stock image serves another, with one file on a volume
+	examples/untouched/demo.sh
 
 test: ## every test, on every Python from 3.11 on that is found here
 	tools/test.sh
@@ -28,11 +31,17 @@ native: ## the native client of `sidecall exec`: static binaries for x86_64 and 
 native-test: ## the native client with sanitizers, against the tests of the Python one
 	native/test.sh
 
+standalone: ## all of `sidecall` as one static executable, for images without Python: build/native/sidecall-MACHINE
+	native/standalone/build.sh
+
+standalone-test: ## the end-to-end tests of the Python command, with the standalone executable in its place
+	native/standalone/test.sh
+
 wheels: ## what is released, in dist: source, a pure wheel, wheels with the native client
 	tools/wheels.sh
 
-bench: ## side-by-side measurements
-	tools/python.sh benchmarks/bench.py
+bench: ## beside what people use today, ten minutes, into docs/benchmarks.md; `make bench ROUNDS=5` only tries it out
+	tools/bench.sh $(ROUNDS)
 
 soak: ## thousands of calls under random kills, servers racing for a name, hours of fuzzing
 	tools/python.sh benchmarks/soak 10000

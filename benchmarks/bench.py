@@ -1,190 +1,185 @@
-"""How long a call takes beside what people use today, in one run: medians, and ratios to a local spawn.
+"""Measures sidecall beside what people use today, and writes the page and the chart; see docs/benchmarks.md.
 
-`make bench` prints a table. What is not installed is left out and said so. Nothing here is a test.
+usage: tools/bench.sh [ROUNDS]
+  ROUNDS                  for a short try-out, kept out of docs/; without it, the full measurement
+  SIDECALL_BENCH_SERVER   in the environment: another server program to be measured beside the Python one
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sidecall
+from beside import latency, memory, rules, streams
+from beside.peers import start_peers
+from beside.place import ACROSS, HOST, REPO, Place, Pod
+from beside.programs import find_programs, machine, native_sizes
+from beside.report import page
+from beside.results import CaseFailed, Results, in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-SIDECALL = str(Path(sys.executable).parent / "sidecall")
-ROUNDS = 100
-POLICY = """
-[service]
-name = "policy"
-audit = "{folder}/audit"
+    from beside.programs import Programs
+    from beside.results import Case
 
-[volumes.data]
-path = "{folder}"
-access = "write"
-
-[commands.plain]
-argv = ["true"]
-
-[commands.checked]
-argv = ["true", "{{image}}", "{{level}}"]
-parameters.image = {{ type = "path" }}
-parameters.level = {{ type = "int", min = 1, max = 9 }}
-
-[commands.replaced]
-argv = ["cp", "{{image}}", "{{output}}"]
-parameters.image = {{ type = "path" }}
-parameters.output = {{ type = "path", access = "write", replace = true }}
-"""
-MEBIBYTES = 1024
-CROWD = 300
+GIBIBYTE = 1 << 30
 
 
-def command(*words: str) -> Callable[[], object]:
-    """Return a function that runs a command to its end."""
-    return lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Args:
+        rounds: of latency.
+        repeats: rounds of calls a second.
+        spell: seconds that a measurement of calls a second takes, roughly.
+        pieces: rounds of streams.
+        size: bytes sent through each stream in a round.
+        running: numbers of calls that run at once.
+        waiting: callers that wait.
+        calls: made of one server before it counts as aged.
+    """
+
+    rounds: int = 100
+    repeats: int = 3
+    spell: float = 0.7
+    pieces: int = 4
+    size: int = GIBIBYTE
+    running: tuple[int, ...] = (1, 100, 1000)
+    waiting: int = 10_000
+    calls: int = 100_000
+
+    def __str__(self) -> str:
+        streams = f"{self.pieces} of streams ({self.size * self.pieces / GIBIBYTE:g} GiB in all through each)"
+        return f"{self.rounds} rounds of latency, {self.repeats} of calls a second, {streams}"
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Return how long an action takes."""
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
+def short(rounds: int) -> Scale:
+    """Return the scale of a try-out."""
+    return Scale(rounds, 1, 0.2, 1, GIBIBYTE // 4, (1, 50), 500, 3000)
 
 
-def serve(stack: ExitStack, *words: str) -> None:
-    """Run a server until the stack ends, and return once it listens."""
-    server = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    stack.callback(server.wait)
-    stack.callback(server.terminate)
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Tell on stderr what is being done, and how long it took."""
+    began = time.monotonic()
+    print(f"{title} ...", file=sys.stderr)
+    yield
+    print(f"{title}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-def latency_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
-    """Return each way of running `true`, its server started."""
-    serve(stack, SIDECALL, "serve", "--allow-any", "bench", "--slots", "64")
-    subprocess.run([SIDECALL, "ping", "--wait", "10", "--quiet", "bench"], check=True)
-    cases = {
-        "local spawn": command("true"),
-        "python3 -I -S -c pass": command(sys.executable, "-I", "-S", "-c", "pass"),
-        "sidecall exec": command(SIDECALL, "exec", "-q", "bench", "true"),
-        "sidecall exec --relay": command(SIDECALL, "exec", "-q", "--relay", "bench", "true"),
-        "sidecall.run (library)": lambda: sidecall.run("bench", ["true"], check=True),
-    }
-    return cases | peer_cases(stack, folder)
+def open_places(stack: ExitStack, results: Results, programs: Programs) -> tuple[list[Place], Pod | None]:
+    """Return the host, and the two containers if there can be any."""
+    folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecall-"))) for _ in range(2)]
+    pod = None
+    with step("starting containers"):
+        try:
+            pod = Pod(stack, folders[1], programs.python, programs.folders)
+        except CaseFailed as failed:
+            results.leave_out(ACROSS, str(failed))
+    places = [Place(stack, HOST, folders[0], programs.python)]
+    return [*places, pod.place] if pod else places, pod
 
 
-def peer_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
-    """Return the same in other programs' ways; what is not installed is left out, and said so."""
-    cases: dict[str, Callable[[], object]] = {}
-    if found("s6-sudo", "s6-ipcserver", "s6-sudod"):
-        path = f"{folder}/s6.sock"
-        serve(stack, "s6-ipcserver", "-c", "1000", path, "s6-sudod", "true")
-        cases["s6-sudo"] = command("s6-sudo", path)
-        await_socket(path)
-    if found("socat"):
-        path = f"{folder}/socat.sock"
-        serve(stack, "socat", f"UNIX-LISTEN:{path},fork,backlog=128", "EXEC:true")
-        cases["socat"] = command("socat", "-t5", "-", f"UNIX-CONNECT:{path}")
-        script = f"coproc S {{ socat - UNIX-CONNECT:{path}; }}; echo START >&${{S[1]}}; cat <&${{S[0]}}; wait"
-        cases["bash around socat"] = command("bash", "-c", script)
-        await_socket(path)
-    return cases
+def measure_calls(results: Results, places: list[Place], pod: Pod | None, programs: Programs, scale: Scale) -> None:
+    """Measure latency and calls a second, at all places in turns."""
+    cases: dict[Case, Callable[[], float]] = {}
+    calls = {}
+    for place in places:
+        latency.start_ours(results, place, programs)
+        calls[place.name] = latency.our_calls(programs) | start_peers(results, place, "true")
+        cases |= latency.latency_cases(place, calls[place.name])
+    if pod:
+        words = [pod.engine, "exec", pod.server, "true"]
+        cases[latency.latency_table(ACROSS), latency.ENGINE_EXEC] = partial(places[0].ask, "command", words)
+    cases |= rules.rules_cases(places[0], programs)
+    with step("latency"):
+        latency.warm_up(cases)
+        in_turns(results, cases, scale.rounds)
+    with step("calls a second"):
+        for place in places:
+            latency.measure_rates(results, place, calls[place.name], scale.repeats, scale.spell)
 
 
-def found(*programs: str) -> bool:
-    """Tell whether all of some programs are installed."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if missing:
-        print(f"left out, not installed: {', '.join(missing)}")
-    return not missing
+def measure_streams(results: Results, places: list[Place], pod: Pod | None, programs: Programs, scale: Scale) -> None:
+    """Measure the streams, at all places in turns."""
+    cases: dict[Case, Callable[[], float]] = {}
+    for place in places:
+        calls = streams.our_streams(programs) | start_peers(results, place, "cat")
+        cases |= streams.stream_cases(place, calls, scale.size)
+    if pod:
+        words = [pod.engine, "exec", "--interactive", pod.server, "cat"]
+        table = streams.streams_table(ACROSS)
+        cases[table, latency.ENGINE_EXEC] = partial(places[0].ask, "pipe", words, scale.size // 4)
+    with step("streams"):
+        in_turns(results, cases, scale.pieces)
 
 
-def await_socket(path: str) -> None:
-    """Wait until a server has made its socket."""
-    while not os.path.exists(path):
-        time.sleep(0.01)
+def measure_memory(results: Results, host: Place, programs: Programs, scale: Scale) -> None:
+    """Measure what each server holds; one that fails does not keep the others from being measured."""
+    waiting = memory.limit_waiting(results, scale.waiting)
+    for server in programs.servers:
+        parts = {
+            "running": partial(memory.measure_running, counts=list(scale.running)),
+            "waiting": partial(memory.measure_waiting, count=waiting),
+            "aged": partial(memory.measure_aged, calls=scale.calls, rounds=scale.rounds),
+        }
+        for name, measure in parts.items():
+            with step(f"memory, {server}, {name}"):
+                try:
+                    measure(results, host, programs, server)
+                except CaseFailed as failed:
+                    results.fail(memory.memory_table(server), name, str(failed))
 
 
-def policy_cases(stack: ExitStack, folder: str) -> dict[str, Callable[[], object]]:
-    """Return calls of the library, of any command and of declared ones, with files and without."""
-    Path(folder, "policy.toml").write_text(POLICY.format(folder=folder))
-    image, output = f"{folder}/image", f"{folder}/output"
-    Path(image).write_bytes(b"picture")
-    serve(stack, SIDECALL, "serve", "--config", f"{folder}/policy.toml")
-    subprocess.run([SIDECALL, "ping", "--wait", "10", "--quiet", "policy"], check=True)
-    calls = {
-        "any command": ("bench", ["true"]),
-        "declared, audited": ("policy", ["plain"]),
-        "a file and a number": ("policy", ["checked", "--image", image, "--level", "3"]),
-        "any command: cp": ("bench", ["cp", image, output]),
-        "cp of a file, replaced": ("policy", ["replaced", "--image", image, "--output", output]),
-    }
-    return {name: partial(sidecall.run, *words, check=True) for name, words in calls.items()}
-
-
-def medians(cases: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Time each case `ROUNDS` times, in turns, so that a noisy moment hits every one; return medians in seconds."""
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(ROUNDS):
-        for name, action in cases.items():
-            times[name].append(seconds(action))
-    return {name: statistics.median(taken) for name, taken in times.items()}
-
-
-def crowd(cases: dict[str, Callable[[], object]]) -> None:
-    """Print how many calls a second each case makes, by the number of its callers."""
-    print(f"\n{'calls a second, by callers':<28}{'1':>8}{'16':>8}{'64':>8}")
-    for name, action in cases.items():
-        rates = []
-        for callers in (1, 16, 64):
-            with ThreadPoolExecutor(callers) as pool:
-                rates.append(CROWD / seconds(lambda: list(pool.map(lambda _: action(), range(CROWD)))))  # noqa: B023
-        print(f"{name:<28}" + "".join(f"{rate:8.0f}" for rate in rates))
-
-
-def throughput(case: str, *words: str) -> None:
-    """Print how fast a command copies zeros from stdin to stdout."""
-    source = f"head -c {MEBIBYTES}M /dev/zero | {' '.join(words)} > /dev/null"
-    took = seconds(lambda: subprocess.run(["bash", "-o", "pipefail", "-c", source], check=True))
-    print(f"{case:<26}{MEBIBYTES / took:8.0f} MiB/s")
-
-
-def main() -> None:
-    """Print the tables."""
+def measure(programs: Programs, scale: Scale) -> Results:
+    """Measure everything."""
+    results = Results({**machine(), "measured": str(scale)})
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        os.environ["SIDECALL_DIR"] = folder
-        cases = latency_cases(stack, folder)
-        taken = medians(cases)
-        print(f"running `true`, median of {ROUNDS}")
-        for name, median in taken.items():
-            print(f"{name:<26}{median * 1000:8.2f} ms   {median / taken['local spawn']:5.1f} local spawns")
-        crowd({name: action for name, action in cases.items() if name.startswith(("local", "sidecall", "s6", "socat"))})
-        taken = medians(policy_cases(stack, folder))
-        print(f"\nwhat the rules cost: calls of the library, median of {ROUNDS}")
-        for name, median in taken.items():
-            print(f"{name:<26}{median * 1000:8.2f} ms   {median / taken['any command']:5.2f}")
-        print(f"\n{MEBIBYTES} MiB through `cat`")
-        throughput("local pipe", "cat")
-        throughput("sidecall exec", SIDECALL, "exec", "bench", "cat")
-        throughput("sidecall exec --relay", SIDECALL, "exec", "--relay", "bench", "cat")
-        if found("socat"):
-            path = f"{folder}/cat.sock"
-            serve(stack, "socat", f"UNIX-LISTEN:{path},fork", "EXEC:cat")
-            await_socket(path)
-            throughput("socat", "socat", "-t5", "-", f"UNIX-CONNECT:{path}")
+        places, pod = open_places(stack, results, programs)
+        measure_memory(results, places[0], programs, scale)
+        measure_calls(results, places, pod, programs, scale)
+        measure_streams(results, places, pod, programs, scale)
+    for name, size in native_sizes().items():
+        results.add("native client", name, size)
+    return results
+
+
+def write(results: Results, servers: list[str], folder: Path) -> None:
+    """Write the page and the chart, and print the page."""
+    from beside.chart import draw
+
+    text = page(results, servers)
+    (folder / "benchmarks.md").write_text(text)
+    draw(results, folder / "benchmarks.svg")
+    print(text)
+
+
+def main() -> int:
+    """Measure and write; return 0 if nothing failed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("venv", type=Path, help="an environment that has nothing but the pure wheel")
+    parser.add_argument("rounds", type=int, nargs="?", help="for a short try-out")
+    parser.add_argument("--recorded", type=Path, help="only make the page of a record again, into its folder")
+    given = parser.parse_args()
+    programs = find_programs(given.venv, os.environ.get("SIDECALL_BENCH_SERVER", ""))
+    if given.recorded:
+        write(Results.read(given.recorded), list(programs.servers), given.recorded.parent)
+        return 0
+    results = measure(programs, short(given.rounds) if given.rounds else Scale())
+    results.write(REPO / "build/bench/results.json")
+    write(results, list(programs.servers), REPO / ("build/bench" if given.rounds else "docs"))
+    return 1 if results.failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ if [[ $# -lt 2 ]] && ! "$python" -c 'import ziglang' 2>/dev/null; then
 fi
 
 for machine in "${machines[@]}"; do
-    binary=$out/sidecall-$machine
+    binary=$out/sidecall-client-$machine
     "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -flto -fno-unwind-tables \
         -fno-asynchronous-unwind-tables -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror \
         native/client/*.c -o "$binary"

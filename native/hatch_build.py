@@ -39,4 +39,4 @@ class PlacedCommand(BuildHookInterface[Any]):
     def _compiled(self) -> Path:
         out = Path(self.root, "build", "native")
         subprocess.run([f"{self.root}/native/build.sh", out, sys.executable, MACHINE], check=True, stdout=sys.stderr)
-        return out / f"sidecall-{MACHINE}"
+        return out / f"sidecall-client-{MACHINE}"

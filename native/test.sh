@@ -14,9 +14,9 @@ mkdir -p "$out"
 flags=(-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 sanitizers=(-O1 -g '-fsanitize=address,undefined' -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
-gcc "${flags[@]}" -O2 native/sidecall-exec.c -o "$out/sidecall-exec"
-gcc "${flags[@]}" "${sanitizers[@]}" native/sidecall-exec.c -o "$out/sidecall-exec-sanitized"
-gcc "${flags[@]}" "${sanitizers[@]}" native/fuzz_reply.c -o "$out/fuzz_reply"
+shopt -s extglob
+gcc "${flags[@]}" "${sanitizers[@]}" native/client/*.c -o "$out/sidecall-sanitized"
+gcc "${flags[@]}" "${sanitizers[@]}" native/fuzz_reply.c native/client/!(main|exec|connect).c -o "$out/fuzz_reply"
 "$out/fuzz_reply" "${FUZZ_ROUNDS:-200000}" "$RANDOM"
 
 if [[ $# -gt 0 ]]; then
@@ -27,5 +27,5 @@ else
     python=$(tools/venv.sh "$python" dev)/bin/python
 fi
 unset PYTHONPATH
-SIDECALL_TEST_CLIENT=$out/sidecall-exec-sanitized "$python" -m pytest -q \
-    tests/cli/test_exec.py tests/cli/test_policy.py tests/cli/test_clients.py "$@"
+SIDECALL_TEST_CLIENT=$out/sidecall-sanitized "$python" -m pytest -q \
+    tests/cli/test_exec.py tests/cli/test_connect.py tests/cli/test_policy.py tests/cli/test_clients.py "$@"

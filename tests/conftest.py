@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-SIDECALL = str(Path(sys.executable).parent / "sidecall")
+SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall"))
+"""The command under test: the standalone executable, for one, has to pass the same tests."""
 CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 """What does `exec` and `connect`: the native client, for one, has to pass the same tests."""
 os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
 PROGRAMS = Path(__file__).parent / "programs"
+ROOT = Path(__file__).parents[1]
 
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # as nohup(1) or a shell's `&` may have left them
     if signal.getsignal(_number) is signal.SIG_IGN:
@@ -42,23 +44,20 @@ class Server:
         environ = {**os.environ, "SIDECALL_DIR": str(folder)}
         with self._log_file.open("wb") as log:
             self.process = subprocess.Popen([program, "serve", *words], stderr=log, env=environ)
-        self.path = Path(self._await_line("serving ").split("serving ")[1].split(" (")[0])
+        self.path = Path(self.await_log("serving ").split("serving ")[1].split(" (")[0])
 
     def log(self) -> str:
         """Return what the server has said so far."""
         return self._log_file.read_text()
 
-    def _await_line(self, words: str) -> str:
+    def await_log(self, words: str, times: int = 1) -> str:
+        """Wait until so many lines of the log have these words, and return the last of them."""
         while self.process.poll() is None:
-            for line in self.log().splitlines():
-                if words in line:
-                    return line
+            lines = [line for line in self.log().splitlines() if words in line]
+            if len(lines) >= times:
+                return lines[times - 1]
             time.sleep(0.002)
         raise AssertionError(f"the server ended with {self.process.returncode}: {self.log()}")
-
-    def await_log(self, words: str) -> str:
-        """Wait until a line of the log has these words, and return it."""
-        return self._await_line(words)
 
     def stop(self) -> None:
         """End the server by TERM and check that it leaves nothing."""
@@ -111,6 +110,16 @@ def serve(folder: Path) -> Iterator[Callable[..., Server]]:
 def tool(serve: Callable[..., Server]) -> Server:
     """Return a service called `tool` that runs any command, four at once."""
     return serve("-v", "--allow-any", "tool", "--slots", "4", "--grace", "0.5")
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Path:
+    """Return the standalone executable; build it, or skip (or fail, where all is required) with what is missing."""
+    built = subprocess.run([ROOT / "native/standalone/build.sh"], capture_output=True, text=True, check=False)
+    if built.returncode == 69 and "all" not in os.environ.get("SIDECALL_TEST_REQUIRE", ""):
+        pytest.skip(built.stderr.strip().splitlines()[-1])
+    assert built.returncode == 0, built.stderr
+    return Path(built.stdout.strip())
 
 
 @pytest.fixture

@@ -6,6 +6,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Server
 
 REPO = Path(__file__).parent.parent
 
@@ -32,3 +36,13 @@ def test_every_link_leads_somewhere() -> None:
     for page in [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("examples/*/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_examples_of_the_library_do_what_they_say(tool: Server) -> None:
+    """Each example of docs/library.md prints what stands below it."""
+    page = (REPO / "docs" / "library.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == page.count("```python") == 5
+    for example, printed in examples:
+        done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
+        assert (done.stdout, done.stderr) == (printed, ""), example

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what is released into dist/: the source, the pure wheel, and a wheel with the native client for each machine.
-# The wheels are built from the source archive, as anybody can.
+# Builds what is released into dist/: the source, the pure wheel, a wheel with the native client for each machine, and the
+# standalone executable of this machine. All but that are built from the source archive, as anybody can.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,4 +15,8 @@ tar -xzf dist/*.tar.gz -C "$source" --strip-components 1
 for machine in '' x86_64 aarch64; do
     SIDECALL_NATIVE=$machine "$python" -m build --quiet --wheel --outdir dist "$source"
 done
+standalone=$(native/standalone/build.sh)
+version=$("$standalone" --version)
+cp "$standalone" "dist/sidecall-${version#* }-linux-$(uname -m)"
+cp "$standalone.LICENSE" "dist/sidecall-${version#* }-linux-$(uname -m).LICENSE"
 ls -l dist

@@ -17,6 +17,8 @@
 #include "failure.h"
 #include "paths.h"
 
+#ifndef SIDECALL_STANDALONE /* there it is in the same executable: native/standalone/python.c */
+
 /* Become the program at `path`, unless that is this one, which would go on forever. Returns only if it cannot. */
 static void become(const char *path, char **argv)
 {
@@ -67,6 +69,8 @@ void hand_over(char **argv)
         become_from_path("sidecall-python", argv);
     }
 }
+
+#endif
 
 int no_python_command(void)
 {

@@ -1,33 +1,65 @@
 """Run a command in the container next door as if it were local.
 
-`run` is the library's way to make a call; `python -m sidecall` and the `sidecall` command are the other two.
+`run` is the library's way to make a call, `run_async` the same for asyncio; `python -m sidecall` and the `sidecall`
+command are the other two.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from sidecall.client.api import CompletedCall, run
-    from sidecall.errors import SidecallError
+    from sidecall.client.aio import run_async
+    from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run
+    from sidecall.errors import (
+        CallDenied,
+        ConnectionLost,
+        NoSuchCommand,
+        ServiceBusy,
+        ServiceUnavailable,
+        SidecallError,
+    )
     from sidecall.outcome import Outcome
 
 __version__ = "0.1.0"
 
-__all__ = ["CompletedCall", "Outcome", "SidecallError", "__version__", "run"]
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "CallDenied",
+    "CallFailed",
+    "CompletedCall",
+    "ConnectionLost",
+    "NoSuchCommand",
+    "Outcome",
+    "ServiceBusy",
+    "ServiceUnavailable",
+    "SidecallError",
+    "__version__",
+    "run",
+    "run_async",
+]
 
 _HOMES = {
-    "CompletedCall": "sidecall.client.api",
-    "Outcome": "sidecall.outcome",
-    "SidecallError": "sidecall.errors",
-    "run": "sidecall.client.api",
+    "sidecall.client.aio": ("run_async",),
+    "sidecall.client.api": ("DEVNULL", "PIPE", "STDOUT", "CallFailed", "CompletedCall", "run"),
+    "sidecall.errors": (
+        "CallDenied",
+        "ConnectionLost",
+        "NoSuchCommand",
+        "ServiceBusy",
+        "ServiceUnavailable",
+        "SidecallError",
+    ),
+    "sidecall.outcome": ("Outcome",),
 }
 
 
 def __getattr__(name: str) -> object:
     """Import a public name at its first use: the command line, which uses none, starts faster."""
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
 
-    return getattr(import_module(home), name)
+            return globals().setdefault(name, getattr(import_module(home), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,6 +29,9 @@ class Record:
         cls.KINDS = (*cls.KINDS, *own.values())
 
     def __init__(self, *values: object, **named: object) -> None:
+        if len(values) == len(self.FIELDS) and not named:  # every message of every call comes this way
+            self.__dict__.update(zip(self.FIELDS, values, strict=True))
+            return
         if len(values) > len(self.FIELDS):
             raise TypeError(f"{type(self).__name__} takes {len(self.FIELDS)} fields, not {len(values)}")
         given = dict(zip(self.FIELDS, values, strict=False))
@@ -41,7 +44,7 @@ class Record:
 
     def astuple(self) -> tuple[object, ...]:
         """Return the values of all fields, in the order of their declaration."""
-        return tuple(getattr(self, name) for name in self.FIELDS)
+        return tuple([getattr(self, name) for name in self.FIELDS])
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set")

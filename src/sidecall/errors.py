@@ -35,6 +35,11 @@ def one_line(text: str) -> str:
     """Return a text as one printable line: it may go to a terminal or a log, and hold what a stranger said."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}…{text[-_LONGEST // 2 :]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return a text with an escape for each character that is not printable, a line's end among them."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -68,6 +73,12 @@ class ServiceUnavailable(SidecallError):
     """No such service, or nobody listens on its socket."""
 
     code = EXIT_UNAVAILABLE
+
+
+class CannotPlace(SidecallError):
+    """A file cannot be put into its place."""
+
+    code = EXIT_UNPLACED
 
 
 class ServiceBusy(SidecallError):

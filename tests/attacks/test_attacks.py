@@ -113,8 +113,8 @@ def connect(server: Server) -> socket.socket:
     """Return a connection that says nothing yet."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+        sock.connect(str(server.path))  # without a time limit, which would make a full backlog an error
         sock.settimeout(20)
-        sock.connect(str(server.path))
         stack.pop_all()
     return sock
 

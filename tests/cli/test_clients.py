@@ -390,7 +390,7 @@ def test_without_a_python_command_it_says_so(folder: Path) -> None:
         for named in ({}, {"SIDECALL_PYTHON_COMMAND": CLIENT}, {"SIDECALL_PYTHON_COMMAND": "/no/such"}):
             done = subprocess.run([CLIENT, *words], capture_output=True, check=False, env={**environ, **named})
             assert done.returncode == 64
-            assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec` and `sidecall connect`, and")
+            assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec` and `sidecall connect`")
     answer = HEARD + encode(m.Description(b'{"service": "odd"}'))
     described = run(CLIENT, folder, ("odd", "print", "--help"), answer, env=environ)
     assert described[:2] == (0, b'{"service": "odd"}\n')

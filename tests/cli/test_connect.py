@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,8 @@ import pytest
 from conftest import CLIENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Run, Server
 
@@ -78,7 +78,7 @@ def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], f
     first.send_signal(signal.SIGTERM)
     first.wait()
     assert second.communicate(timeout=20)[1] == b"hi\n"
-    assert server.log().count("starts") == 2
+    server.await_log("an app starts", times=2)
 
 
 def test_bridge_apps_know_their_peer(serve: Callable[..., Server], folder: Path) -> None:
@@ -132,7 +132,8 @@ def test_an_app_has_only_its_streams(echo: None) -> None:
     done = subprocess.run([CLIENT, "connect", "echo", sys.executable, "-c", script], capture_output=True, check=False)
     assert done.stderr == b"[0, 1, 2] set() set()\n"
     broken = "read line 2>/dev/null; kill -PIPE $$"
-    assert subprocess.run([CLIENT, "connect", "echo", "sh", "-c", f"exec 0<&-; {broken}"], check=False).returncode == -13
+    words = [CLIENT, "connect", "echo", "sh", "-c", f"exec 0<&-; {broken}"]
+    assert subprocess.run(words, check=False).returncode == -13
 
 
 def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], folder: Path) -> None:
@@ -145,7 +146,7 @@ def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], folder: 
 
 
 @pytest.fixture
-def apps(folder: Path) -> Iterator[Path]:
+def apps(folder: Path) -> Path:
     """Return a folder of files that cannot be executed, first in PATH, and one that can, in another."""
     first, second = folder / "first", folder / "second"
     for place in (first, second):
@@ -163,7 +164,7 @@ def apps(folder: Path) -> Iterator[Path]:
     ("app", "code", "said"),
     [
         ("no-such-app", 127, "no such command: 'no-such-app'"),
-        ("it's", 127, "no such command: \"it's\""),
+        ("it's", 127, 'no such command: "it\'s"'),
         ("", 127, "no such command: ''"),
         ("/no/such/app", 127, "no such command: '/no/such/app'"),
         ("text", 126, "'text' is not executable"),

@@ -26,6 +26,7 @@ from sidecall.protocol.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import FileIO
 
     from conftest import Run, Server
 
@@ -138,7 +139,8 @@ def as_stranger(folder: Path, *words: str, before: str = "pass") -> list[str]:
         path.chmod(0o666)
     script = f"import os, sys; {before}; become = lambda: (os.setgroups([]), os.setgid(1), os.setuid(1)); "
     if CLIENT == SIDECALL:
-        script += "import sidecall.cli.exec, sidecall.transport.relay; become(); sys.exit(sidecall.cli.main(sys.argv[2:]))"
+        script += "import sidecall.cli.exec, sidecall.transport.relay; become(); "
+        script += "sys.exit(sidecall.cli.main(sys.argv[2:]))"
     else:
         shutil.copy(CLIENT, folder / "client")
         script += "become(); os.execv(sys.argv[1], sys.argv[1:])"
@@ -183,6 +185,54 @@ def test_writes_the_outcome_as_json(
         outcome = json.loads(lines.read())
     assert expected.items() <= outcome.items()
     assert set(outcome["usage"]) == {"queued", "run", "user", "system", "max_rss"}
+
+
+def bash(script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a script of the shell in which `$S` is the Python command."""
+    words = ["bash", "-c", script]
+    return subprocess.run(words, capture_output=True, env={**os.environ, "S": SIDECALL}, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("file", "reason"), [(">/dev/full", b"No space left"), ("</dev/null", b"Bad file descriptor")])
+def test_an_outcome_that_cannot_be_written_changes_no_status(tool: Server, file: str, reason: bytes) -> None:
+    """Where the line of JSON gets lost it is said, and the exit code is the command's."""
+    done = bash(f"$S exec --outcome-fd 3 tool sh -c 'exit 4' 3{file}")
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"sidecall: the outcome could not be written to its descriptor: " + reason)
+
+
+@both_modes
+def test_the_outcome_can_follow_the_output(tool: Server, mode: tuple[str, ...]) -> None:
+    """The outcome may be asked for on stdout, which otherwise is left to the command."""
+    first, second = bash(f"$S exec {' '.join(mode)} --outcome-fd 1 tool echo hello").stdout.splitlines()
+    assert (first, json.loads(second)["outcome"]) == (b"hello", "exited")
+
+
+@pytest.mark.parametrize(
+    "words", ["exec --cwd sub tool true", "exec ./x.sock true", "ping ./x.sock", "serve --config x.toml"]
+)
+def test_relative_words_in_a_folder_that_is_gone_are_a_mistake(tool: Server, folder: Path, words: str) -> None:
+    """What starts at a working folder that has been removed leads nowhere, and that is said."""
+    done = bash(f"mkdir {folder}/gone; cd {folder}/gone; rmdir {folder}/gone; $S {words}")
+    assert done.returncode == 64
+    assert b"starts at a working folder that has been removed\nhint: " in done.stderr
+
+
+@pytest.mark.parametrize("words", ["ping tool", "status tool", "exec --help"])
+def test_an_answer_that_cannot_be_written_is_a_failure(tool: Server, words: str) -> None:
+    """A full disk under stdout is one sentence and a failure."""
+    done = bash(f"$S {words} >/dev/full")
+    assert (done.returncode, done.stderr) == (1, b"sidecall: cannot go on: No space left on device\n")
+
+
+@both_modes
+def test_a_caller_without_descriptors_says_what_it_knows(tool: Server, mode: tuple[str, ...]) -> None:
+    """Where a caller runs out of descriptors it never ends as a command might have."""
+    for limit in range(5, 11):
+        done = bash(f"ulimit -n {limit}; exec $S exec {' '.join(mode)} tool sh -c 'exit 3'")
+        if done.returncode != 3:
+            assert done.returncode in {69, 125}, done
+            assert done.stderr.startswith(b"sidecall: "), done
 
 
 @both_modes
@@ -297,7 +347,7 @@ def test_odd_streams(tool: Server, mode: tuple[str, ...], streams: str, code: in
 
 
 def test_a_stdin_that_breaks_off_is_no_success(tool: Server) -> None:
-    """A command that read less than there is, and returned 0, has not succeeded: a disk may fail under a relayed stdin."""
+    """A command that read less than there is, and returned 0, has not succeeded: a disk may fail under stdin."""
     script = "import os, subprocess, sys; os.lseek(mem := os.open('/proc/self/mem', os.O_RDONLY), 0, 0); "
     script += f"sys.exit(subprocess.run([{CLIENT!r}, 'exec', '--relay', 'tool', *sys.argv[1:]], stdin=mem).returncode)"
     for words, code, said in (
@@ -349,15 +399,20 @@ def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
         command = int(await_content(folder / "pid"))
         keys.write(b"\x1a")
         await_state(command, "T")
+        await_words(keys, b"Stopped")  # what is typed earlier may still go to the command
         keys.write(b"fg; echo ended $?\n")
         await_state(command, "SR")
         keys.write(b"\x03")
-        screen = b""
-        while b"ended 9" not in screen:
-            screen += keys.read(1024)
-        assert b"Stopped" in screen
+        await_words(keys, b"ended 9")
         keys.write(b"exit\n")
         os.waitpid(pid, 0)
+
+
+def await_words(screen: FileIO, words: bytes) -> None:
+    """Wait until a terminal shows some words."""
+    shown = b""
+    while words not in shown:
+        shown += screen.read(1024) or b""
 
 
 def await_content(path: Path) -> str:
@@ -538,7 +593,9 @@ def test_descriptors_that_the_kernel_does_not_pass_are_relayed(folder: Path) -> 
         listener.bind(str(folder / "odd.sock"))
         listener.listen()
         few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))"
-        caller = subprocess.Popen(as_stranger(folder, "exec", "odd", "true", before=few), stdin=-1, stdout=-1, stderr=-1)
+        caller = subprocess.Popen(
+            as_stranger(folder, "exec", "odd", "true", before=few), stdin=-1, stdout=-1, stderr=-1
+        )
         for _ in range(2):
             service, _ = listener.accept()
             with service:

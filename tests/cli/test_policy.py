@@ -43,6 +43,10 @@ access = "write"
 argv = ["echo", "{{text}}"]
 parameters.text = {{ pattern = "[a-z]+", secret = true, default = "nothing" }}
 
+[commands.hush]
+argv = ["cat", "{{file}}"]
+parameters.file = {{ type = "path", secret = true }}
+
 [commands.others]
 argv = ["true"]
 callers = [12345]
@@ -143,7 +147,7 @@ def test_describe_shows_what_this_caller_may_run_here(kit: Server, sidecall: Run
     """As text and as JSON: nothing else, and nothing at all for one who may not call."""
     assert json.loads(sidecall("describe", "--json", "door").stdout)["commands"][0]["name"] == "print"
     names = [command["name"] for command in json.loads(sidecall("describe", "--json", "kit").stdout)["commands"]]
-    assert names == ["print", "make", "forget", "where", "deaf", "careful"]
+    assert names == ["print", "hush", "make", "forget", "where", "deaf", "careful"]
     text = sidecall("describe", "kit").stdout.decode()
     assert "others" not in text
     assert "takes no stdin" in text
@@ -165,6 +169,19 @@ def test_every_call_leaves_a_line(kit: Server, sidecall: Run, folder: Path, data
     assert failed == failed | {"value": 3, "files": [["data", "a"]], "bytes": {"stdin": 0, "stdout": 0, "stderr": 0}}
     assert {"time", "queued", "run", "user", "system", "max_rss"} <= failed.keys()
     assert "hunter" not in ((folder / "audit").read_text() + kit.log()).lower()
+
+
+def test_a_secret_path_is_not_told(kit: Server, sidecall: Run, folder: Path, data: Path) -> None:
+    """A path that is secret is in no log and no message, be it found, missing, or on no volume; nor is a default."""
+    (data / "quiet").write_text("whisper")
+    done = [sidecall("exec", "kit", "hush", "--file", path) for path in (f"{data}/quiet", f"{data}/quieter", "/quiet")]
+    assert [each.returncode for each in done] == [0, 64, 77]
+    assert done[0].stdout == b"whisper"
+    assert [line.get("files") for line in audited(folder)] == [[["data", "***"]], None, None]
+    said = b"".join(each.stderr for each in done).decode() + kit.log() + (folder / "audit").read_text()
+    assert "quiet" not in said
+    for words in (("describe", "kit"), ("describe", "--json", "kit"), ("exec", "kit", "print", "--help")):
+        assert b"nothing" not in sidecall(*words).stdout
 
 
 def test_the_audit_log_can_be_rotated(kit: Server, sidecall: Run, folder: Path) -> None:

@@ -219,6 +219,48 @@ def test_a_shortage_of_descriptors_passes(folder: Path, sidecall: Run) -> None:
         server.terminate()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="the limit counts a user's processes, and does not bind root")
+def test_a_shortage_of_processes_passes(folder: Path, sidecall: Run) -> None:
+    """A server whose user may have no more processes refuses truly, ends nothing, and serves again when it may."""
+    os.chown(folder, 4242, 4242)
+    for parent in folder.parents:
+        parent.chmod(parent.stat().st_mode | 0o001)
+    (folder / "few.toml").write_text(FEW)
+    script = "import os, resource, sys, sidecall.cli.serve; os.setgroups([]); os.setgid(4242); os.setuid(4242); "
+    script += "resource.setrlimit(resource.RLIMIT_NPROC, (6, 6)); from sidecall.cli import main; "
+    script += f"sys.exit(main(['serve', '--config', '{folder}/few.toml']))"
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as server:
+        sidecall("ping", "--wait", "10", "few")
+        first = start("few", "wait")
+        assert first_line(first) == "ready"
+        crowd = [start("few", "wait") for _ in range(5)]
+        refused = [caller for caller in crowd if first_line(caller) != "ready"]
+        assert refused
+        for caller in refused:
+            code, _, said = end(caller)
+            assert (code, b"Resource temporarily unavailable" in said) == (126, True)
+        for caller in (first, *(each for each in crowd if each not in refused)):
+            assert caller.communicate(b"\n", timeout=30) == (b"", b"")
+            assert caller.returncode == 3
+        assert sidecall("exec", "few", "again").stdout == b"again\n"
+        server.terminate()
+        assert server.wait(20) == 0
+        assert server.stderr is not None
+        assert b"Traceback" not in server.stderr.read()
+
+
+FEW = """
+[service]
+name = "few"
+slots = 8
+callers = [0]
+[commands.wait]
+argv = ["sh", "-c", "echo ready; read line; exit 3"]
+[commands.again]
+argv = ["echo", "again"]
+"""
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import sidecall
-from sidecall.client.api import DEVNULL, CallFailed
-from sidecall.errors import NoSuchCommand, ServiceUnavailable
+from sidecall import DEVNULL, PIPE, STDOUT, CallFailed, NoSuchCommand, ServiceUnavailable
+from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from conftest import Server
 
 
@@ -54,3 +63,131 @@ def test_errors_are_exceptions(tool: Server) -> None:
         sidecall.run("nobody", ["true"])
     with pytest.raises(AttributeError):
         sidecall.nothing  # noqa: B018
+
+
+INTERRUPTED = """
+import os, sidecall
+script = "trap 'echo stopped; exit' TERM; echo $$; while :; do sleep 0.05; done"
+try:
+    sidecall.run("tool", ["sh", "-c", script], relay={relay})
+except KeyboardInterrupt:
+    os.write(1, b"interrupted\\n")
+"""
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> None:
+    """Ctrl-C in `run` raises KeyboardInterrupt once the command has ended."""
+    caller = subprocess.Popen([sys.executable, "-c", INTERRUPTED.format(relay=relay)], stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    pid = int(caller.stdout.readline())
+    caller.send_signal(signal.SIGINT)
+    out, _ = caller.communicate(timeout=30)
+    assert out == (b"interrupted\n" if relay else b"stopped\ninterrupted\n")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_an_exception_of_a_handler_is_raised_as_it_is(tool: Server) -> None:
+    """What a signal's handler raises stops the call, and is not taken for a failure of the call's own."""
+
+    class TooLate(Exception):
+        """A program's own deadline."""
+
+    def too_late(number: int, _frame: object) -> None:
+        raise TooLate(f"signal {number}")
+
+    previous = signal.signal(signal.SIGUSR1, too_late)
+    try:
+        with pytest.raises(TooLate, match="signal 10"):
+            sidecall.run("tool", ["sh", "-c", "kill -USR1 $0; exec sleep 60", str(os.getpid())])
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_streams_are_named_as_in_subprocess(tool: Server, tmp_path: Path, relay: bool) -> None:
+    """PIPE captures one stream, STDOUT joins the two, and an open file is a stream."""
+    assert (PIPE, STDOUT, DEVNULL) == (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
+    script = ["sh", "-c", "echo out; echo err >&2"]
+    done = sidecall.run("tool", script, stdout=PIPE, stderr=STDOUT, relay=relay)
+    assert (done.stdout, done.stderr) == (b"out\nerr\n", None)
+    with (tmp_path / "file").open("w+b") as file:
+        done = sidecall.run("tool", script, stdout=file, stderr=PIPE, relay=relay)
+        assert (done.stdout, done.stderr, file.read()) == (None, b"err\n", b"")
+        file.seek(0)
+        assert file.read() == b"out\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"input": b"", "stdin": DEVNULL}, "there cannot be another"),
+        ({"capture_output": True, "stderr": STDOUT}, "they cannot go elsewhere"),
+        ({"stdin": PIPE}, "-1 is no open descriptor"),
+        ({"stdout": STDOUT}, "-2 is no open descriptor"),
+    ],
+)
+def test_streams_that_contradict_each_other(options: dict[str, Any], reason: str) -> None:
+    """What could only be guessed is refused before anybody is called."""
+    with pytest.raises(UsageError, match=reason):
+        sidecall.run("tool", ["true"], **options)
+
+
+def test_a_text_is_no_command() -> None:
+    """One text is not split."""
+    commands: list[Any] = ["ls -l", b"ls", []]
+    for command in commands:
+        with pytest.raises(UsageError, match="a call needs a command and its arguments as a list"):
+            sidecall.run("tool", command)
+
+
+def test_a_relative_folder_is_the_callers(tool: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cwd` means what it means for `sidecall exec --cwd`."""
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = sidecall.run("tool", ["pwd"], cwd="below", stdout=PIPE)
+    assert done.stdout == os.fsencode(tmp_path / "below") + b"\n"
+
+
+def test_a_declared_command(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """One that takes no descriptors is called with relayed streams, and `--help` does not look like a success."""
+    config = tmp_path / "tool.toml"
+    config.write_text('[service]\nname = "tool"\n[commands.cat]\nargv = ["cat"]\npass-descriptors = false\n')
+    serve("--config", str(config))
+    assert sidecall.run("tool", ["cat"], input=b"in", capture_output=True).stdout == b"in"
+    done = asyncio.run(sidecall.run_async("tool", ["cat"], input=b"in", capture_output=True))
+    assert (done.stdout, done.stderr) == (b"in", b"")
+    with pytest.raises(NoSuchCommand, match="describes a command instead of running it"):
+        sidecall.run("tool", ["cat", "--help"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"stdin": 9999},
+        {"stderr": -7},
+        {"stdout": 1 << 40},
+        {"timeout": -1},
+        {"timeout": float("inf")},
+        {"wait": float("nan")},
+    ],
+)
+def test_arguments_that_make_no_sense_are_mistakes(tool: Server, given: dict[str, float]) -> None:
+    """What the library does not do is not silently something else; nothing is started."""
+    with pytest.raises(UsageError):
+        sidecall.run("tool", ["true"], **given)  # type: ignore[arg-type]
+    assert " starts: " not in tool.log()
+
+
+def test_a_shortage_is_said_as_one(tool: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has no descriptor left for a stream calls nobody, on either loop."""
+
+    def none_left(_fd: int, _flags: int) -> tuple[int, bool]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("sidecall.transport.streams.own_description", none_left)
+    with pytest.raises(ServiceUnavailable, match="Too many open files; nothing was started"):
+        sidecall.run("tool", ["true"], relay=True)
+    with pytest.raises(ServiceUnavailable, match="Too many open files; nothing was started"):
+        asyncio.run(sidecall.run_async("tool", ["true"], relay=True))
+    assert " starts: " not in tool.log()

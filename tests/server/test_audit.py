@@ -53,9 +53,9 @@ def test_a_file_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path) -
         Audit(str(tmp_path / "gone" / "log"), "json")
 
 
-def test_a_full_disk_loses_the_line_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_loses_the_line_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
     """The call is not lost with it."""
     audit = Audit("/dev/full", "json")
     audit.record("1", "tool", Peer(0, 0))
     audit.close()
-    assert "the audit log cannot be written: No space left on device" in capsys.readouterr().err
+    assert "the audit log cannot be written: No space left on device" in capfd.readouterr().err

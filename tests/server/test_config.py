@@ -156,6 +156,19 @@ def test_a_plan_is_what_was_declared(tmp_path: Path) -> None:
     assert plan(service, call(b"c", b"--p", b"bin", ms=1000), {}, "/s").timeout == 1
 
 
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    """A socket, a working folder, a program and an audit log that are named relatively are beside the configuration."""
+    service = offered(
+        tmp_path,
+        '[service]\nname = "s/x.sock"\naudit = "log"\n[[listen]]\nname = "./y"\n[commands.c]\nargv = ["./run"]\n'
+        'cwd = "in/{p}"\n[commands.c.parameters]\np = {}\n',
+    )
+    made = plan(service, call(b"c", b"--p", b"q"), {}, "")
+    assert (made.argv[0], made.folder) == (f"{tmp_path}/run".encode(), f"{tmp_path}/in/q".encode())
+    assert (service.name, service.listeners[0].name) == (f"{tmp_path}/s/x.sock", f"{tmp_path}/y")
+    assert service.audit == f"{tmp_path}/log"
+
+
 @pytest.mark.parametrize(
     ("request_", "error"),
     [
@@ -290,6 +303,37 @@ def test_admission() -> None:
         (HEAD + "[commands]\nc = 1", "commands.c: expected a table, not 1"),
         (COMMAND + "parameters = 1", "commands.c.parameters: expected a table, not 1"),
         (COMMAND + "summary = 1", "commands.c.summary: expected a string, not 1"),
+        (HEAD + "slots = 5000000000", "service.slots: expected a whole number of at most 4294967295, not 5000000000"),
+        (HEAD + "queue = 5000000000", "service.queue: expected a whole number of at most 4294967295, not 5000000000"),
+        (HEAD + f"slots = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        (f"[service]\nname = 0x{'f' * 5000}", "service.name: expected a string, not a number that long"),
+        ("a = " + "[" * 100_000, "is not TOML: maximum recursion depth exceeded"),
+        ('[service]\nname = ".."', "service.name: expected a name, or the path of a socket, not '..'"),
+        (COMMAND + '[[listen]]\nname = "."', "listen[0].name: expected a name, or the path of a socket, not '.'"),
+        (
+            HEAD + 'callers = ["99999999999"]',
+            "service.callers: expected numbers that an id can have, not '99999999999'",
+        ),
+        (
+            HEAD + "callers = [99999999999]",
+            'service.callers: expected an array of uids, user names and "@group"s, none of them 65534, not [',
+        ),
+        (COMMAND + 'group = "99999999999"', "commands.c.group: expected a number that a group can have, not '9999"),
+        (COMMAND + "nice = 9999999999", "commands.c.nice: expected a whole number of at most 39, not 9999999999"),
+        (
+            COMMAND + "limits = { memory-bytes = 99999999999999999999 }",
+            "commands.c.limits.memory-bytes: expected a whole number of at most 9223372036854775807, not 999999999",
+        ),
+        (PARAMETER + f'type = "int"\nmin = 1{"0" * 400}', "commands.c.parameters.p.min: expected a number, not 1000"),
+        (PARAMETER + 'pattern = "a{99999999999999}"', "commands.c.parameters.p.pattern: expected a regular expression"),
+        (
+            PARAMETER.replace('["true", "{p}"]', '[["true", "{p}"], "id"]'),
+            "commands.c.argv: expected a first word by itself: an array with parameters may be left out, or s",
+        ),
+        (
+            PARAMETER.replace("argv", 'cwd = "{p}"\nargv') + "optional = true",
+            "commands.c.cwd: expected only parameters that are always there, but {p} is optional, not '{p}'",
+        ),
         (COMMAND + 'cwd = "{x}"', "commands.c.cwd: expected only declared parameters, but {x} is none"),
         (COMMAND + "timeout = 0", "commands.c.timeout: expected a positive number of seconds, not 0"),
         (COMMAND + 'env = "A=1"', "commands.c.env: expected a table, not 'A=1'"),

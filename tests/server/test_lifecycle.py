@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import SIDECALL, children_of, first_line, start
+from sidecall.protocol import messages as m
+from sidecall.protocol.codec import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,3 +176,124 @@ def test_a_keeper_killed_with_its_nursery_leaves_nothing(serve: Callable[..., Se
     assert caller.returncode == 125
     assert server.process.wait(20) == 70
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_server_without_streams_ends(folder: Path, sidecall: Run, closed: str) -> None:
+    """A server that was started with stdin, stdout or stderr closed serves, reloads and ends like any other."""
+    with subprocess.Popen(["bash", "-c", f"exec {SIDECALL} serve --allow-any x {closed}"]) as server:
+        assert sidecall("ping", "--wait", "20", "x").returncode == 0
+        for mode in ((), ("--relay",)):
+            done = sidecall("exec", *mode, "x", "sh", "-c", "cat; echo err >&2; exit 3", input=b"in")
+            assert (done.returncode, done.stdout, done.stderr) == (3, b"in", b"err\n")
+        server.send_signal(signal.SIGHUP)
+        assert sidecall("ping", "x").returncode == 0
+        server.terminate()
+        try:
+            assert server.wait(20) == 0
+        finally:
+            server.kill()
+    assert list(folder.iterdir()) == []
+
+
+def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) -> None:
+    """A full disk under the audit log and under stderr takes nothing from a call, nor from the server."""
+    (folder / "x.toml").write_text(
+        '[service]\nname = "x"\naudit = "/dev/full"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
+    )
+    with open("/dev/full", "wb") as full:
+        server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=full)
+    try:
+        assert sidecall("ping", "--wait", "20", "x").returncode == 0
+        server.send_signal(signal.SIGHUP)
+        done = sidecall("exec", "x", "three")
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
+        server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
+
+
+HELLO = m.Hello(m.VERSION, (), "test")
+
+
+def hasty(folder: Path) -> str:
+    """Return a `sidecall` whose server has little patience with callers."""
+    program = folder / "hasty"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom sidecall.cli import main\nfrom sidecall.server import session\n"
+        "session.CLOSE_TIMEOUT = session.REQUEST_TIMEOUT = 0.2\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_caller_that_stands_still_gets_all_output(serve: Callable[..., Server], folder: Path) -> None:
+    """A caller that is stopped when its command ends, for longer than the server waits for others, misses nothing."""
+    server = serve("-v", "--allow-any", "x", program=hasty(folder))
+    script = f"echo; until [ -e {folder}/go ]; do sleep 0.02; done; "
+    script += "head -c 260000 /dev/zero; head -c 260000 /dev/zero >&2; exit 3"
+    caller = start("--relay", "x", "sh", "-c", script)
+    assert first_line(caller) == ""
+    os.kill(caller.pid, signal.SIGSTOP)
+    (folder / "go").touch()
+    server.await_log("exited 3")
+    time.sleep(1)
+    os.kill(caller.pid, signal.SIGCONT)
+    out, err = caller.communicate(timeout=20)
+    assert (caller.returncode, len(out), len(err)) == (3, 260000, 260000)
+
+
+def test_what_a_cancelled_command_says_at_its_end_arrives(serve: Callable[..., Server], sidecall: Run) -> None:
+    """A caller whose call is killed by somebody else gets all that the command still wrote."""
+    server = serve("--allow-any", "x")
+    script = "trap 'head -c 250000 /dev/zero; exit 3' TERM; echo $$; read line; while :; do sleep 0.05; done"
+    caller = start("--relay", "x", "sh", "-c", script)
+    pid = first_line(caller)
+    assert sidecall("kill", "x", "1").returncode == 0
+    os.kill(server.process.pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)
+    os.kill(server.process.pid, signal.SIGCONT)
+    out, _ = caller.communicate(timeout=20)
+    assert (caller.returncode, len(out)) == (3, 250000)
+
+
+def test_who_is_at_the_door_when_the_service_ends_is_told(serve: Callable[..., Server], sidecall: Run) -> None:
+    """A call that comes while the service ends is refused with 75: it is certain that nothing was started."""
+    server = serve("--allow-any", "x")
+    call = m.Call(b"true", (), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
+    with socket.socket(socket.AF_UNIX) as early, socket.socket(socket.AF_UNIX) as late:
+        early.connect(str(server.path))
+        assert sidecall("ping", "x").returncode == 0  # so it has been let in
+        os.kill(server.process.pid, signal.SIGSTOP)
+        late.connect(str(server.path))
+        for sock in (early, late):
+            sock.sendall(encode(HELLO) + encode(call))
+        server.process.send_signal(signal.SIGINT)
+        os.kill(server.process.pid, signal.SIGCONT)
+        assert server.process.wait(20) == -2
+        answers = [sock.recv(65536) for sock in (early, late)]
+    exits = encode(m.Exit(0, 0, 0, 0, 0, 0, 0, 0))[:7]  # a call that came before the signal may have been served
+    assert all(b"the service is shutting down" in answer or exits in answer for answer in answers)
+
+
+def test_a_caller_that_is_being_left_hides_no_calls(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+    """While a connection that has asked for no call in time is being closed the calls can be listed."""
+    server = serve("-v", "--allow-any", "x", program=hasty(folder))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(server.path))
+        sock.sendall(encode(HELLO) + encode(m.Ping()) * 10_000)
+        server.await_log("no request within")
+        assert json.loads(sidecall("status", "--json", "x").stdout) == []
+
+
+def test_answers_that_nobody_reads_are_bounded(serve: Callable[..., Server]) -> None:
+    """Who asks on and on without reading is refused before its answers fill the server's memory."""
+    server = serve("-v", "--allow-any", "x")
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        sock.connect(str(server.path))
+        sock.settimeout(30)
+        sock.sendall(encode(HELLO) + encode(m.Describe(b"")) * 1_000_000)
+    server.await_log("does not read the answers")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.errors import CallDenied, SidecallError, UsageError
+from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
 from sidecall.server.parameters import Parameter
 from sidecall.server.paths import Paths
 from sidecall.server.volumes import Atlas, Volume
@@ -148,3 +149,18 @@ def test_what_is_refused_says_why(
         with places.paths(checks_only=checks_only) as paths, pytest.raises(error) as refusal:
             paths.use(parameter, os.fsencode(f"{tmp_path}/{path}"))
         assert refusal.value.reason == reason.format(tmp_path)
+
+
+@pytest.mark.parametrize("shortage", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_volume_is_no_mistake_of_the_caller(
+    places: Places, monkeypatch: pytest.MonkeyPatch, shortage: int
+) -> None:
+    """Where there is no room for the folder in which a file is made the caller may come again: 75."""
+
+    def mkdir(*_arguments: object, **_options: object) -> None:
+        raise OSError(shortage, os.strerror(shortage))
+
+    with places.paths() as paths:
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(ServiceBusy, match="cannot hold another file"):
+            paths.use(REPLACE, bytes(places.volume / "out"))

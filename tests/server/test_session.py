@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import children_of, end, first_line, start
+from sidecall.client.status import ping
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import CALLER, CALLING, READY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from conftest import Server
 
 HELLO = m.Hello(1, (b"pass",), "test")
@@ -80,3 +87,48 @@ def test_status_may_be_asked_repeatedly(tool: Server) -> None:
     """Questions on one connection are answered in order."""
     heard = answers(tool, HELLO, m.Ping(), m.Describe(b""), m.Ping(), m.Describe(b"no-such"))
     assert [type(message) for message in heard] == [m.Hello, m.Pong, m.Description, m.Pong, m.Refused]
+
+
+def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None:
+    """A caller that breaks the protocol while its command is being started hears no REFUSED: the command may run."""
+    call = m.Call(b"touch", (os.fsencode(tmp_path / "ran"),), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
+    (nursery,) = children_of(tool.process.pid)
+    os.kill(nursery, signal.SIGSTOP)
+    connection = Connection(CALLER)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(tool.path))
+        sock.sendall(connection.send(HELLO) + connection.send(call))
+        tool.await_log("starts: touch")
+        sock.sendall(encode(m.Signal(9)))
+        ping(str(tool.path))  # answered after the server has read that
+        os.kill(nursery, signal.SIGCONT)
+        heard = b""
+        while data := sock.recv(65536):
+            heard += data
+    connection.receive_data(heard)
+    assert [type(message) for message in connection.events()] == [m.Hello, m.Started, m.Exit]
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [(m.Call(b"words", (b"--help",), (), b"", b"/", (), 0, 0, 0, 0, 0), m.Description), (TRUE, m.Refused)],
+)
+def test_a_violation_in_the_same_breath_is_refused(
+    serve: Callable[..., Server], folder: Path, call: m.Call, answer: type[m.Message]
+) -> None:
+    """A caller that breaks the protocol right after its CALL is answered once, and nothing falls over."""
+    (folder / "x.toml").write_text('[service]\nname = "x"\n[commands.words]\nargv = ["true"]\n')
+    server = serve("-v", "--config", str(folder / "x.toml"))
+    heard = answers(server, HELLO, call, then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
+    assert [type(message) for message in heard] == [m.Hello, answer]
+
+
+def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Server]) -> None:
+    """A waiting caller that interrupts its call and breaks the protocol in one write is answered once."""
+    server = serve("-v", "--allow-any", "x", "--slots", "1")
+    first = start("x", "sh", "-c", "echo ready; read line")
+    assert first_line(first) == "ready"
+    heard = answers(server, HELLO, TRUE, m.Signal(2), then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
+    assert [type(message) for message in heard][-1] in {m.Exit, m.Refused}
+    end(first)

@@ -158,6 +158,24 @@ def test_stop_escalates(script: str, status: int) -> None:
     assert with_keepers(main).status == status
 
 
+def test_what_has_ended_is_not_stopped() -> None:
+    """A stop that comes before a keeper has noticed the end of its command is not taken for the reason of it."""
+
+    async def main(keepers: Keepers) -> Ended:
+        process, pid = await first_line(keepers, "echo $$; kill -STOP $$; exit 6")
+        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(keeper, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(0.01)
+        process.stop(5)
+        os.kill(keeper, signal.SIGCONT)
+        return await process.ended()
+
+    ended = with_keepers(main)
+    assert (ended.status, ended.stopped) == (6 << 8, False)
+
+
 def test_a_second_stop_hurries() -> None:
     """A stop without grace kills at once what an earlier one still gives time, and both learn of one end."""
 

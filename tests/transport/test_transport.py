@@ -207,7 +207,8 @@ def test_a_sink_writes_everything_in_order(nonblocking: bool) -> None:
     readable, writable = os.pipe()
     os.set_blocking(writable, not nonblocking)
     written: list[int] = []
-    sink = Sink(loop, writable, written.append, lambda error: pytest.fail(str(error)), nonblocking=nonblocking)
+    closed: list[OSError | None] = []
+    sink = Sink(loop, writable, written.append, closed.append, nonblocking=nonblocking)
     data = os.urandom(200_000)
     sink.write(data)
     sink.end()
@@ -215,14 +216,14 @@ def test_a_sink_writes_everything_in_order(nonblocking: bool) -> None:
         got = pool.submit(reader.read)
         while not sink.closed:
             loop.run_once()
-        assert (got.result(), sum(written)) == (data, len(data))
+        assert (got.result(), sum(written), closed) == (data, len(data), [None])
 
 
 def test_a_sink_reports_a_reader_that_is_gone() -> None:
     """EPIPE is reported once, and what follows is dropped."""
     readable, writable = os.pipe()
     os.close(readable)
-    errors: list[OSError] = []
+    errors: list[OSError | None] = []
     sink = Sink(Poller(), writable, lambda _: None, errors.append, nonblocking=True)
     sink.write(b"x")
     sink.write(b"y")

@@ -23,6 +23,7 @@ COMMANDS = {
     "kill": "stop a call, whoever made it",
     "serve": "offer commands, or one app, under a name",
     "connect": "wire an app to a bridge",
+    "install": "put this executable on a volume, for containers without Python",
 }
 
 USAGE = f"""\
@@ -43,8 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    occupy_closed_streams()
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except SidecallError as error:
         complain(error)
         return error.code
@@ -52,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sidecall.client.signals import SIGINT, die_of
 
         return die_of(SIGINT)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again while exiting
+        if not isinstance(error, BrokenPipeError):
+            say(f"cannot go on: {error.strerror}")
         return 1
 
 
@@ -74,6 +81,13 @@ def _dispatch(words: list[str]) -> int:
         )
     main_of: Callable[[Sequence[str]], int] = __import__(f"sidecall.cli.{name}", fromlist=["main"]).main
     return main_of(words[1:])
+
+
+def occupy_closed_streams() -> None:
+    """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def complain(error: SidecallError) -> None:

@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import describe
-from sidecall.errors import UsageError
+from sidecall.client.status import NONSENSE, as_json, describe
+from sidecall.errors import ProtocolError, UsageError, printable
 from sidecall.transport.address import socket_path
 
 TYPE_CHECKING = False
@@ -36,13 +36,23 @@ def main(words: Sequence[str]) -> int:
         raise UsageError("a service is needed, and perhaps a command", f"usage: {USAGE}")
     name, command = (*options.words, "")[:2]
     answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("wait"))
-    print(answer.decode() + "\n" if options.flag("json") else render(answer), end="")
+    print(as_json(answer) + "\n" if options.flag("json") else render(answer), end="")
     return 0
 
 
 def render(answer: bytes) -> str:
-    """Return a description as text."""
-    description: Description = json.loads(answer)
+    """Return a description as text that is safe to print.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return "\n".join(map(printable, _text(json.loads(answer)).split("\n")))
+    except NONSENSE as error:
+        raise ProtocolError("the service answered with something that is no description") from error
+
+
+def _text(description: Description) -> str:
     if description["any_command"]:
         return f"{description['service']} runs any command of its callers\n"
     commands = [_command(description["service"], command) for command in description["commands"]]

@@ -8,7 +8,7 @@ import os
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.doctor import PROBLEM, Finding, examine, examine_folder, services_in
 from sidecall.errors import UsageError, one_line
-from sidecall.transport.address import DEFAULT_DIRECTORY, socket_path
+from sidecall.transport.address import DEFAULT_DIRECTORY, absolute, socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _examined(name: str) -> Iterator[tuple[str, list[Finding]]]:
     if name:
         yield name, examine(socket_path(name, os.environ))
         return
-    folder = os.path.abspath(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
+    folder = absolute(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
     unreadable = examine_folder(folder)
     paths = [] if unreadable else services_in(folder)
     for path in paths or [os.path.join(folder, "NAME.sock")]:

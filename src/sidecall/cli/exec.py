@@ -49,9 +49,6 @@ def main(words: Sequence[str]) -> int:
     if options.flag("die-with-parent"):
         _die_with_parent()
     outcome_fd = _outcome_fd(options)
-    _occupy_closed_streams()
-    if outcome_fd in {0, 1}:
-        outcome_fd = os.dup(outcome_fd)  # the streams are let go of
     try:
         result = _call(options)
     except SidecallError as error:
@@ -76,11 +73,10 @@ def _call(options: Parsed) -> Outcome | bytes:
 
     def on_started(call_id: str) -> None:
         if verbose:
-            say(one_line(f"started as call {call_id}"))
+            say(f"started as call {one_line(call_id)}")
         _let_go_of_streams()
 
-    stdin = None if options.flag("no-stdin") else 0
-    return make_call(request, (stdin, 1, 2), on_queued, on_started)
+    return make_call(request, on_queued, on_started, forward_signals=True)
 
 
 def _request(options: Parsed) -> Request:
@@ -98,7 +94,7 @@ def _request(options: Parsed) -> Request:
         connect_wait=options.seconds("wait"),
         may_wait=not options.flag("no-wait"),
         relay=options.flag("relay"),
-        forward_signals=True,
+        streams=(None if options.flag("no-stdin") else 0, 1, 2),
     )
 
 
@@ -116,12 +112,13 @@ def _variable(given: str) -> bytes:
 def _outcome_fd(options: Parsed) -> int:
     if not options.flag("outcome-fd"):
         return -1
+    import fcntl
+
     fd = options.integer("outcome-fd", -1, 0)
     try:
-        os.fstat(fd)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)  # stdout itself is left to the command
     except (OSError, OverflowError):
         raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
-    return fd
 
 
 def _write_outcome(outcome: Outcome, fd: int, options: Parsed) -> None:
@@ -156,13 +153,6 @@ def _session_of(pid: int) -> int:
         return os.getsid(pid)
     except OSError:
         return -1
-
-
-def _occupy_closed_streams() -> None:
-    """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 def _let_go_of_streams() -> None:

@@ -6,7 +6,7 @@ import os
 
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.status import ping
-from sidecall.errors import UsageError
+from sidecall.errors import UsageError, one_line
 from sidecall.transport.address import socket_path
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
     if not options.flag("quiet"):
         load = presence.load
         print(
-            f"{options.words[0]}: {presence.software}, round trip {presence.round_trip * 1000:.1f} ms, "
+            f"{options.words[0]}: {one_line(presence.software)}, round trip {presence.round_trip * 1000:.1f} ms, "
             f"{load.running} of {load.slots} slots busy, {load.queued} of {load.queue} waiting, "
             f"{load.ended} connections ended, up {load.uptime_ms / 1000:.0f} s"
         )

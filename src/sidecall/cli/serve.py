@@ -13,7 +13,7 @@ from sidecall.server.config import Listen, Service, default_slots, only_me
 from sidecall.server.lifecycle import Offer, run
 from sidecall.server.loading import load
 from sidecall.server.service import CallService
-from sidecall.transport.address import socket_path
+from sidecall.transport.address import absolute, socket_path
 from sidecall.transport.listener import Listener
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _refuse_mixtures(options: Parsed) -> None:
 
 
 def _serve_config(options: Parsed, log: Callable[[str], None]) -> int:
-    file = os.path.abspath(options.text("config"))
+    file = absolute(options.text("config"))
     mounts = dict(_volume(given) for given in options.all("volume"))
     service = load(file, mounts)
     if options.flag("check"):
@@ -90,7 +90,7 @@ def _volume(given: str) -> tuple[str, str]:
     name, equals, path = given.partition("=")
     if not name or not equals or not path:
         raise UsageError(f"--volume takes NAME=PATH, not {given!r}")
-    return name, os.path.abspath(path)
+    return name, absolute(path)
 
 
 def _any_command(options: Parsed) -> Service:

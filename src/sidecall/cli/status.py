@@ -6,8 +6,8 @@ import json
 import os
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import calls
-from sidecall.errors import UsageError, one_line
+from sidecall.client.status import NONSENSE, as_json, calls
+from sidecall.errors import ProtocolError, UsageError, one_line
 from sidecall.transport.address import socket_path
 
 TYPE_CHECKING = False
@@ -33,13 +33,18 @@ def main(words: Sequence[str]) -> int:
     if len(options.words) != 1:
         raise UsageError("one service is needed", f"usage: {USAGE}")
     answer = calls(socket_path(options.words[0], os.environ), options.seconds("wait"))
-    print(answer.decode() if options.flag("json") else _table(json.loads(answer)))
+    print(as_json(answer) if options.flag("json") else _table(answer))
     return 0
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _table(answer: bytes) -> str:
     lines = [f"{'call':<8}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
-    for row in rows:
-        command = one_line(str(row["command"]))
-        lines.append(f"{row['call']:<8}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {command}")
+    try:
+        lines += map(_line, json.loads(answer))
+    except NONSENSE as error:
+        raise ProtocolError("the service answered with something that is no list of calls") from error
     return "\n".join(lines)
+
+
+def _line(row: dict[str, object]) -> str:
+    return one_line(f"{row['call']:<8}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")

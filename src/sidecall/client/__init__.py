@@ -1,1 +1,1 @@
-"""The calling side: `call` makes one call, `api` is its subprocess-shaped face."""
+"""The calling side: `call` makes one call, `api` is its subprocess-shaped face, `aio` the same for asyncio."""

@@ -1,24 +1,42 @@
-"""The library: one call, in the shape of `subprocess.run`."""
+"""The library: one call, in the shape of `subprocess.run`. `aio` is its twin for asyncio."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sidecall._record import Record
 from sidecall.client.call import Request, make_call
 from sidecall.errors import NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import SIGNALED, Outcome
-from sidecall.transport.address import socket_path
+from sidecall.transport.address import absolute, socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Protocol, Self
 
-INHERIT = -1
-"""The command gets this process' own stream."""
+    from sidecall.client.call import Fds
+
+    class HasFileno(Protocol):
+        """An open file, a pipe's end, a socket: anything with a descriptor."""
+
+        def fileno(self) -> int:
+            """Return the descriptor."""
+            ...
+
+    Text = str | bytes | os.PathLike[str]
+    Stream = int | HasFileno | None
+
+PIPE = -1
+"""Capture the stream; with the number that `subprocess.PIPE` has, as the next two."""
+STDOUT = -2
+"""Send stderr where stdout goes."""
 DEVNULL = -3
-"""The command gets no stream; the number is that of `subprocess.DEVNULL`."""
+"""The command gets no such stream."""
+
+_LONGEST_TIME = 1e9
+"""Seconds, 30 years: as on the command line."""
 
 
 class CallFailed(SidecallError):
@@ -49,16 +67,16 @@ class CompletedCall(Record):
 
 def run(
     service: str,
-    command: Sequence[str | bytes],
+    command: Sequence[Text],
     *,
     input: bytes | None = None,  # noqa: A002 the name that subprocess.run has
     capture_output: bool = False,
-    stdin: int = INHERIT,
-    stdout: int = INHERIT,
-    stderr: int = INHERIT,
-    cwd: str | bytes = b"",
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    cwd: Text | None = None,
     env: Mapping[str, str] | None = None,
-    timeout: float = 0.0,
+    timeout: float | None = None,
     wait: float = 0.0,
     may_wait: bool = True,
     relay: bool = False,
@@ -66,17 +84,20 @@ def run(
 ) -> CompletedCall:
     """Run a command of a service and wait for its end.
 
+    An exception on the way, KeyboardInterrupt for one, cancels the call, and is raised once nothing of it is left
+    running; a second one at once.
+
     Args:
         service: the service's name, or the path of its socket.
         command: the command's name and its arguments.
         input: bytes for its stdin.
         capture_output: return its stdout and stderr instead of passing them on.
-        stdin: a descriptor, `INHERIT` or `DEVNULL`; likewise `stdout` and `stderr`.
-        stdout: see `stdin`.
-        stderr: see `stdin`.
-        cwd: the working folder, if the service lets callers choose.
+        stdin: a descriptor, a file with one, `DEVNULL`, or None for this process' own.
+        stdout: likewise; or `PIPE`, to return it.
+        stderr: likewise; or `STDOUT`, for where stdout goes.
+        cwd: the working folder, if the service lets callers choose; a relative one is relative to this process'.
         env: variables for the command, if the service lets callers set them.
-        timeout: seconds that the command may run; 0 for no limit of the caller's. Time in the queue does not count.
+        timeout: seconds that the command may run. Time in the queue does not count.
         wait: seconds to wait for the service to come up.
         may_wait: whether the call may wait in the service's queue.
         relay: relay the streams instead of passing descriptors.
@@ -85,57 +106,131 @@ def run(
     Raises:
         CallFailed: see `check`.
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
+        UsageError: an argument makes no sense; nothing was started.
         SidecallError: the call was refused; nothing was started.
     """
+    with Streams() as streams:
+        fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
+        request = request_for(
+            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, may_wait=may_wait, relay=relay
+        )
+        return completed(make_call(request), streams, check=check)
+
+
+def request_for(
+    service: str,
+    command: Sequence[Text],
+    streams: Fds,
+    *,
+    cwd: Text | None,
+    env: Mapping[str, str] | None,
+    timeout: float | None,
+    wait: float,
+    may_wait: bool,
+    relay: bool,
+) -> Request:
+    """Return what to call; see `run` for the arguments.
+
+    Raises:
+        UsageError: there is no command, or it is one text, which nothing here would split; or a time is none.
+    """
+    for name, seconds in (("timeout", timeout), ("wait", wait)):
+        if seconds is not None and not 0 <= seconds < _LONGEST_TIME:
+            raise UsageError(f"{name} takes a number of seconds, 0 or more, not {seconds}")
+    if not command or isinstance(command, str | bytes):
+        raise UsageError("a call needs a command and its arguments as a list", 'for example ["ls", "-l"]')
     words = [os.fsencode(word) for word in command]
-    if not words:
-        raise UsageError("a call needs a command", "pass its name and its arguments as a list")
-    request = Request(
+    return Request(
         path=socket_path(service, os.environ),
         command=words[0],
         arguments=tuple(words[1:]),
-        environment=tuple(os.fsencode(f"{name}={value}") for name, value in (env or {}).items()),
-        directory=os.fsencode(cwd),
-        timeout=timeout,
+        environment=tuple([os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]),
+        directory=os.fsencode(absolute(os.fsdecode(cwd))) if cwd else b"",
+        timeout=timeout or 0.0,
         connect_wait=wait,
         may_wait=may_wait,
         relay=relay,
+        streams=streams,
     )
-    with ExitStack() as files:
-        ends = [_stream(number, given) for number, given in enumerate((stdin, stdout, stderr))]
-        if input is not None:
-            ends[0] = _memory_file(files, input)
+
+
+def completed(end: Outcome | bytes, streams: Streams, *, check: bool) -> CompletedCall:
+    """Return what `run` returns.
+
+    Raises:
+        CallFailed: see `run`.
+    """
+    if isinstance(end, bytes):
+        raise NoSuchCommand("`--help` describes a command instead of running it", "use `sidecall describe`")
+    done = CompletedCall(end, streams.captured(1), streams.captured(2))
+    if check and not end.ok:
+        raise CallFailed(done)
+    return done
+
+
+class Streams:
+    """The streams of one call. It keeps what goes in and what is captured in files that live in memory.
+
+    The command reads and writes these directly: no pipe can fill up, and nobody has to read while it runs.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for fd in self._memory.values():
+            os.close(fd)
+
+    def open(self, stdin: Stream, stdout: Stream, stderr: Stream, input: bytes | None, *, capture_output: bool) -> Fds:  # noqa: A002
+        """Return the descriptors for the command; see `run` for the arguments.
+
+        Raises:
+            UsageError: two of them contradict each other, or one is not open.
+            OSError: this process can have no more descriptors.
+        """
+        if input is not None and stdin is not None:
+            raise UsageError("`input` is the command's stdin: there cannot be another")
+        if capture_output and not stdout is stderr is None:
+            raise UsageError("`capture_output` captures stdout and stderr: they cannot go elsewhere")
         if capture_output:
-            ends[1:] = [_memory_file(files), _memory_file(files)]
-        outcome = make_call(request, (ends[0], ends[1], ends[2]))
-        if isinstance(outcome, bytes):
-            raise NoSuchCommand("`--help` describes a command instead of running it", "use `describe`")
-        captured = [_content(end) for end in ends[1:]] if capture_output else [None, None]
-    completed = CompletedCall(outcome, *captured)
-    if check and not outcome.ok:
-        raise CallFailed(completed)
-    return completed
+            stdout = stderr = PIPE
+        first = self._end(0, stdin) if input is None else self._hold(0, input)
+        second = self._end(1, stdout)
+        return first, second, second if stderr == STDOUT else self._end(2, stderr)
 
+    def captured(self, stream: int) -> bytes | None:
+        """Return what the command wrote to a stream, if it was captured."""
+        fd = self._memory.get(stream)
+        if fd is None:
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
 
-def _stream(number: int, given: int) -> int | None:
-    if given == DEVNULL:
-        return None
-    return number if given == INHERIT else given
+    def _end(self, stream: int, given: Stream) -> int | None:
+        if given is None:
+            return stream
+        if given == DEVNULL:
+            return None
+        if given == PIPE and stream:
+            return self._hold(stream)
+        fd = given if isinstance(given, int) else given.fileno()
+        try:
+            os.fstat(fd)
+        except (OSError, OverflowError):
+            raise UsageError(
+                f"{given} is no open descriptor", "a command's stdin can be `input`, but no PIPE"
+            ) from None
+        return fd
 
-
-def _memory_file(files: ExitStack, content: bytes = b"") -> int:
-    """Return a file that lives in memory: the command writes it directly, and no pipe can fill up."""
-    fd = os.memfd_create("sidecall")
-    files.callback(os.close, fd)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
-
-
-def _content(fd: int | None) -> bytes:
-    if fd is None:
-        return b""
-    with open(fd, "rb", closefd=False) as file:
-        file.seek(0)
-        return file.read()
+    def _hold(self, stream: int, content: bytes = b"") -> int:
+        fd = self._memory[stream] = os.memfd_create("sidecall")
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd

@@ -1,10 +1,14 @@
-"""One call, made and seen through to its outcome. The exec path: it imports next to nothing."""
+"""One call, made and seen through to its outcome. The exec path: it imports next to nothing.
+
+`Attempt` is the call itself, on any loop; `make_call` drives it by a loop of its own, `aio` by asyncio's.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from _socket import SHUT_WR
 
 from sidecall import __version__
 from sidecall._record import Record
@@ -16,6 +20,7 @@ from sidecall.errors import (
     DescriptorsLost,
     LocalProtocolError,
     ProtocolError,
+    ServiceUnavailable,
     SidecallError,
     UsageError,
     refusal,
@@ -23,16 +28,21 @@ from sidecall.errors import (
 from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER
+from sidecall.protocol.states import CALLER, IDLE
 from sidecall.transport.address import connect
 from sidecall.transport.channel import Channel
 from sidecall.transport.loop import Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from _socket import socket
+    from collections.abc import Callable, Iterator, Mapping
 
+    from sidecall.transport.loop import Loop
     from sidecall.transport.relay import Relay
+
+    Fds = tuple[int | None, int | None, int | None]
+    Modes = tuple[int, ...]
 
 _PATIENCE = 2
 """INT signals that the service is trusted to act on: it kills the command at the second. The next one leaves it."""
@@ -77,7 +87,8 @@ class Request(Record):
         connect_wait: seconds to wait for the service to come up.
         may_wait: whether the call may wait in the queue.
         relay: relay every stream, pass none.
-        forward_signals: send this process' signals to the command instead of acting on them.
+        streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay open
+            here.
     """
 
     path: str
@@ -89,23 +100,26 @@ class Request(Record):
     connect_wait: float = 0.0
     may_wait: bool = True
     relay: bool = False
-    forward_signals: bool = False
+    streams: Fds = (None, None, None)
 
 
 def make_call(
     request: Request,
-    streams: tuple[int | None, int | None, int | None],
     on_queued: Callable[[int], None] = lambda _: None,
     on_started: Callable[[str], None] = lambda _: None,
+    *,
+    forward_signals: bool = False,
 ) -> Outcome | bytes:
     """Make a call and wait for its outcome.
 
+    An exception on the way, KeyboardInterrupt for one, cancels the call, and goes on once nothing of it is left; a
+    second one at once.
+
     Args:
         request: what to call.
-        streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay
-            open here.
         on_queued: called with the number of calls ahead if the call has to wait.
         on_started: called with the call's id once the command runs.
+        forward_signals: send this process' signals to the command instead of acting on them.
 
     Returns:
         How the command ended; or the JSON description of a command that was asked for its `--help`.
@@ -114,14 +128,53 @@ def make_call(
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
         SidecallError: the call was refused; nothing was started.
     """
-    for relay in (request.relay, True):
-        modes = tuple(stream_mode(fd, relay=relay) for fd in streams)
+    for modes in ways(request):
+        loop = Poller()
+        sock = connect(request.path, request.connect_wait)
+        attempt = Attempt(loop, sock, request, modes, on_queued=on_queued, on_started=on_started)
         try:
-            return _Attempt(request, streams, modes, on_queued, on_started).run()
+            _see_through(attempt, loop, forward_signals=forward_signals)
+            return attempt.result()
         except DescriptorsLost:
             if m.PASSED not in modes:
                 raise
+        except OSError as error:
+            raise attempt.shortage(error) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
+
+
+def _see_through(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
+    signals = None
+    try:
+        if forward_signals:
+            signals = SignalWatch(loop, m.SIGNALS, attempt.signal)
+        attempt.start()
+        _run(attempt, loop)
+        if signals is not None:
+            signals.close()  # from here on Ctrl-C ends the caller, not the ended command
+        while not attempt.done:
+            loop.run_once()
+    finally:
+        if signals is not None:
+            signals.close()
+        attempt.close()
+
+
+def _run(attempt: Attempt, loop: Poller) -> None:
+    try:
+        while attempt.running:
+            loop.run_once()
+    except BaseException:
+        attempt.cancel()
+        while attempt.running:  # another exception leaves at once
+            loop.run_once()
+        raise
+
+
+def ways(request: Request) -> Iterator[Modes]:
+    """Yield how the streams can travel: as they should, and where descriptors do not get through, all relayed."""
+    for relay in (request.relay, True):
+        yield tuple(stream_mode(fd, relay=relay) for fd in request.streams)
 
 
 def stream_mode(fd: int | None, *, relay: bool) -> int:
@@ -133,10 +186,11 @@ def stream_mode(fd: int | None, *, relay: bool) -> int:
     if fd is None:
         return m.NULL
     try:
-        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        mode = os.fstat(fd).st_mode
     except OSError:
         return m.NULL
-    return m.RELAYED if relay or is_directory or os.isatty(fd) else m.PASSED
+    is_terminal = stat.S_ISCHR(mode) and os.isatty(fd)
+    return m.RELAYED if relay or is_terminal or stat.S_ISDIR(mode) else m.PASSED
 
 
 def _working_folder() -> bytes:
@@ -147,59 +201,125 @@ def _working_folder() -> bytes:
         return b""
 
 
-class _Attempt:
-    """One connection's worth of a call."""
+class Attempt:
+    """One connection's worth of a call: `start` it, let the loop run until it is `done`, take the `result`.
+
+    Whatever happens, `close` it; a call that has not ended is cancelled by that.
+
+    Args:
+        loop: where to wait.
+        sock: a connection to the service; the attempt owns it.
+        request: what to call.
+        modes: how each of its streams travels, one of `ways`.
+        on_queued: called with the number of calls ahead if the call has to wait.
+        on_started: called with the call's id once the command runs.
+        on_done: called when the attempt is done, perhaps more than once.
+    """
 
     def __init__(
         self,
+        loop: Loop,
+        sock: socket,
         request: Request,
-        streams: tuple[int | None, ...],
-        modes: tuple[int, ...],
-        on_queued: Callable[[int], None],
-        on_started: Callable[[str], None],
+        modes: Modes,
+        *,
+        on_queued: Callable[[int], None] = lambda _: None,
+        on_started: Callable[[str], None] = lambda _: None,
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
+        self._loop = loop
+        self._sock = sock
         self._request = request
         self._modes = modes
-        self._streams = streams
         self._on_queued = on_queued
         self._on_started = on_started
-        self._result: Outcome | bytes | None = None
-        self._error: SidecallError | None = None
+        self._on_done = on_done
+        self._channel = Channel(loop, sock, Connection(CALLER), self._on_message, self._on_end)
+        self._relay: Relay | None = None
+        self._end: Outcome | bytes | SidecallError | None = None
         self._call_id = ""
         self._interrupts = 0
-        self._loop = Poller()
-        sock = connect(request.path, request.connect_wait)
-        self._channel = Channel(self._loop, sock, Connection(CALLER), self._on_message, self._on_end)
-        self._relay = self._open_relay() if m.RELAYED in modes else None
 
-    def run(self) -> Outcome | bytes:
-        signals = None
-        try:
-            if self._request.forward_signals:
-                signals = SignalWatch(self._loop, m.SIGNALS, self._on_signal)
-            self._send_request()
-            while self._result is None and self._error is None:
-                self._loop.run_once()
-            if signals is not None:
-                signals.close()  # from here on Ctrl-C ends the caller, not the ended command
-            self._channel.close()
-            self._flush()
-        finally:
-            if signals is not None:
-                signals.close()
-            if self._relay is not None:
-                self._relay.close()
-            self._channel.close()
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None  # noqa: S101 the loop ends with one of the two
-        return self._result
+    @property
+    def running(self) -> bool:
+        """Tell whether the service has not said yet how the call ended."""
+        return self._end is None
 
-    def _send_request(self) -> None:
-        request, base = self._request, _working_folder()
+    @property
+    def done(self) -> bool:
+        """Tell whether the call has ended, and all that arrived is where it belongs."""
+        return self._end is not None and not (self._relay is not None and self._relay.writing)
+
+    def start(self) -> None:
+        """Send the call.
+
+        Raises:
+            UsageError: it is too long.
+            OSError: this process has no descriptors left for relaying.
+        """
+        if m.RELAYED in self._modes:
+            self._open_relay()
         features = {m.PASSED: m.FEATURE_PASS, m.RELAYED: m.FEATURE_RELAY}
         needed = tuple(features[mode] for mode in sorted(set(self._modes)) if mode in features)
-        call = m.Call(
+        streams = zip(self._request.streams, self._modes, strict=True)
+        passed = [fd for fd, mode in streams if fd is not None and mode == m.PASSED]
+        hello = m.Hello(m.VERSION, needed, f"sidecall {__version__}")
+        try:
+            self._channel.send(hello, self._call(), pass_descriptors=passed)
+        except LocalProtocolError as error:
+            raise UsageError(f"the call is too long: {error}", "send large things on stdin, or as a file") from error
+
+    def signal(self, number: int) -> None:
+        """Send a signal of this process to the command; stop with TSTP, as the command does."""
+        self._interrupts += number == SIGINT
+        if self._interrupts > _PATIENCE:
+            self._settle(
+                ConnectionLost(
+                    "interrupted again and again while the service does not act: how the command ended is unknown",
+                    "look at the service: is it stopped?",
+                )
+            )
+            return
+        self._channel.send(m.Signal(number))
+        if number == SIGTSTP:
+            os.kill(os.getpid(), SIGSTOP)
+            self._channel.send(m.Signal(SIGCONT))
+
+    def shortage(self, error: OSError) -> SidecallError:
+        """Return what it means for the call that this process cannot go on: it has no descriptor left, say."""
+        reason = f"this process cannot go on: {error.strerror or error}"
+        if self._channel.connection.states[CALLER] == IDLE:
+            return ServiceUnavailable(f"{reason}; nothing was started")
+        return ConnectionLost(f"{reason}; whether and how the command ended is unknown")
+
+    def cancel(self) -> None:
+        """Have the service stop the call, and drop what it still says; once it has ended nothing of it is left."""
+        if self.running:
+            try:
+                self._sock.shutdown(SHUT_WR)
+            except OSError:
+                pass  # the service is gone, and the end of the stream about to be read
+            if self._relay is not None:
+                self._relay.close()
+
+    def close(self) -> None:
+        """Close the connection and every descriptor of the attempt."""
+        if self._relay is not None:
+            self._relay.close()
+        self._channel.close()
+
+    def result(self) -> Outcome | bytes:
+        """Return how the call ended, or the description that was asked for; see `make_call`."""
+        if isinstance(self._end, SidecallError):
+            raise self._end
+        assert self._end is not None  # noqa: S101 nobody asks before the attempt is done
+        if isinstance(self._end, Outcome) and self._end.ok and self._relay is not None:
+            return _unless_lost(self._end, self._relay.errors)
+        return self._end
+
+    def _call(self) -> m.Call:
+        request, base = self._request, _working_folder()
+        return m.Call(
             command=request.command,
             arguments=request.arguments,
             environment=request.environment,
@@ -212,21 +332,13 @@ class _Attempt:
             stdout=self._modes[1],
             stderr=self._modes[2],
         )
-        passed = [
-            fd for fd, mode in zip(self._streams, self._modes, strict=True) if fd is not None and mode == m.PASSED
-        ]
-        hello = m.Hello(m.VERSION, needed, f"sidecall {__version__}")
-        try:
-            self._channel.send(hello, call, pass_descriptors=passed)
-        except LocalProtocolError as error:
-            raise UsageError(f"the call is too long: {error}", "send large things on stdin, or as a file") from error
 
-    def _open_relay(self) -> Relay:
+    def _open_relay(self) -> None:
         from sidecall.transport.relay import Relay
         from sidecall.transport.streams import own_description
 
-        relay = Relay(self._loop, self._channel)
-        for stream, (fd, mode) in enumerate(zip(self._streams, self._modes, strict=True)):
+        relay = self._relay = Relay(self._loop, self._channel, self._tell)
+        for stream, (fd, mode) in enumerate(zip(self._request.streams, self._modes, strict=True)):
             if fd is None or mode != m.RELAYED:
                 continue
             if stream == m.STDIN:
@@ -234,11 +346,10 @@ class _Attempt:
             else:
                 own, nonblocking = own_description(fd, os.O_WRONLY)
                 relay.write_to(stream, own, nonblocking=nonblocking)
-        return relay
 
     def _on_message(self, message: m.Message) -> None:
-        if self._result is not None or self._error is not None:
-            return  # it has ended
+        if self._end is not None:
+            return
         if isinstance(message, m.Hello):
             self._on_hello(message)
         elif isinstance(message, m.Queued):
@@ -249,85 +360,71 @@ class _Attempt:
                 self._relay.start()
             self._on_started(message.call_id)
         elif isinstance(message, m.Refused):
-            self._error = refusal(message.code, message.reason, message.hint)
+            self._settle(refusal(message.code, message.reason, message.hint))
         elif isinstance(message, m.Exit):
-            self._on_exit(message)
+            self._settle(_end_of(message, self._call_id))
         elif isinstance(message, m.Description):
-            self._on_description(message)
+            self._settle(self._described(message))
         elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)) and self._relay is not None:
             self._relay.receive(message)
 
     def _on_hello(self, message: m.Hello) -> None:
         if message.version != m.VERSION:
-            self._error = ProtocolError(
-                f"the service speaks version {message.version} of the protocol, not {m.VERSION}"
+            self._settle(
+                ProtocolError(f"the service speaks version {message.version} of the protocol, not {m.VERSION}")
             )
 
-    def _on_description(self, message: m.Description) -> None:
+    def _described(self, message: m.Description) -> bytes | ProtocolError:
         if self._request.arguments in _ASKED_FOR_DESCRIPTION:
-            self._result = message.json
-        else:
-            self._error = ProtocolError("the service described the command instead of running it")
+            return message.json
+        return ProtocolError("the service described the command instead of running it")
 
     def _on_end(self, error: SidecallError | None) -> None:
-        if self._result is None and self._error is None:
-            self._error = error or ConnectionLost(
+        self._settle(
+            error
+            or ConnectionLost(
                 "the connection to the service was lost: whether and how the command ended is unknown",
                 "look at the service's log before calling again",
             )
-
-    def _on_signal(self, number: int) -> None:
-        self._interrupts += number == SIGINT
-        if self._interrupts > _PATIENCE:
-            self._error = ConnectionLost(
-                "interrupted again and again while the service does not act: how the command ended is unknown",
-                "look at the service: is it stopped?",
-            )
-            return
-        self._channel.send(m.Signal(number))
-        if number == SIGTSTP:
-            os.kill(os.getpid(), SIGSTOP)
-            self._channel.send(m.Signal(SIGCONT))
-
-    def _on_exit(self, end: m.Exit) -> None:
-        by_signal = end.ended == m.ENDED_SIGNALED and 0 < end.value <= _LAST_SIGNAL
-        if not by_signal and (end.ended not in _ENDED_OTHERWISE or not self._call_id):
-            self._error = ProtocolError(f"the service reports an impossible end {end.ended}, {end.value}")
-            return
-        if not self._call_id:
-            self._result = Outcome(SIGNALED, end.value, reason="interrupted before the command started")
-            return
-        kind = _ENDED[end.ended]
-        reason, hint = _EXPLAINED.get(kind, ("", ""))
-        self._result = Outcome(
-            kind,
-            0 if reason else end.value,
-            core_dumped=bool(end.core_dumped),
-            reason=reason,
-            hint=hint,
-            call_id=self._call_id,
-            usage=Usage(
-                queued=end.queued_us / 1e6,
-                run=end.run_us / 1e6,
-                user=end.user_us / 1e6,
-                system=end.system_us / 1e6,
-                max_rss=end.max_rss,
-            ),
         )
 
-    def _flush(self) -> None:
-        """Write what arrived to where it belongs. A command has not succeeded if bytes from or to it are lost."""
-        if self._relay is None:
+    def _settle(self, end: Outcome | bytes | SidecallError) -> None:
+        """Take the call as ended; what arrived is still to be written."""
+        if self._end is not None:
             return
-        self._relay.end_sinks()
-        while self._relay.writing:
-            self._loop.run_once()
-        for stream, error in sorted(self._relay.errors.items()):
-            if error.errno != errno.EPIPE and isinstance(self._result, Outcome) and self._result.ok:
-                self._result = Outcome(
-                    LOST,
-                    EXIT_LOST,
-                    reason=f"the command returned 0, but its {_LOST_BYTES[stream]}: {error.strerror}",
-                    call_id=self._call_id,
-                    usage=self._result.usage,
-                )
+        self._end = end
+        self._channel.close()
+        if self._relay is not None:
+            self._relay.finish()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.done:
+            self._on_done()
+
+
+def _end_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
+    """Return what an EXIT says; `call_id` is empty if the command has not been started."""
+    by_signal = end.ended == m.ENDED_SIGNALED and 0 < end.value <= _LAST_SIGNAL
+    if not by_signal and (end.ended not in _ENDED_OTHERWISE or not call_id):
+        return ProtocolError(f"the service reports an impossible end {end.ended}, {end.value}")
+    if not call_id:
+        return Outcome(SIGNALED, end.value, reason="interrupted before the command started")
+    kind = _ENDED[end.ended]
+    reason, hint = _EXPLAINED.get(kind, ("", ""))
+    usage = Usage(end.queued_us / 1e6, end.run_us / 1e6, end.user_us / 1e6, end.system_us / 1e6, end.max_rss)
+    return Outcome(kind, 0 if reason else end.value, bool(end.core_dumped), reason, hint, call_id, usage)
+
+
+def _unless_lost(outcome: Outcome, errors: Mapping[int, OSError]) -> Outcome:
+    """Return an outcome of 0; but a command has not succeeded if bytes from or to it are lost."""
+    for stream, error in sorted(errors.items()):
+        if error.errno != errno.EPIPE:
+            return Outcome(
+                LOST,
+                EXIT_LOST,
+                reason=f"the command returned 0, but its {_LOST_BYTES[stream]}: {error.strerror}",
+                call_id=outcome.call_id,
+                usage=outcome.usage,
+            )
+    return outcome

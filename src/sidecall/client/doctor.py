@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
@@ -101,7 +100,7 @@ def _try_a_socket(folder: str, mount: Mount) -> list[Finding]:
         return [Finding(NOTE, "callers can do with a read-only volume; a service needs it writable")]
     if not os.access(folder, os.W_OK):
         return [Finding(NOTE, f"uid {os.geteuid()} may not write here: it can call, but not serve")]
-    path = os.path.join(folder, f".sidecall-doctor-{secrets.token_hex(4)}")
+    path = os.path.join(folder, f".sidecall-doctor-{os.urandom(4).hex()}")
     probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         for address in short_form(path):
@@ -202,7 +201,10 @@ def _fix_for_denied(error: CallDenied) -> str:
 
 def _look_at_here() -> list[Finding]:
     """Say whether the service can see the files of the working folder."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return [Finding(WARNING, "the working folder has been removed: relative paths lead nowhere", "cd /")]
     if not is_containers_own(mount_of(here, mounts())):
         return []
     text = f"the working folder {here} lies in this container's own file system: a command sees no file of it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import select
 import time
 
@@ -17,6 +18,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Iterator
+
+
+NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What working with an answer raises that is not the JSON it should be."""
+
+
+def as_json(answer: bytes) -> str:
+    """Return an answer as JSON that is known to be some, and to be printable.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return json.dumps(json.loads(answer))
+    except NONSENSE as error:
+        raise ProtocolError("the service answered with something that is no JSON") from error
 
 
 class Presence(Record):

@@ -94,28 +94,33 @@ class _Reader:
         self._at = 0
 
     def field(self, kind: str) -> object:
-        if kind in _NUMBERS:
-            return self._number(_NUMBERS[kind])
+        struct = _NUMBERS.get(kind)
+        if struct is not None:
+            return self._number(struct)
+        if kind == "rest":
+            return self._take(len(self._payload) - self._at)
         if kind == "strings":
             return self._strings()
-        if kind == "text":
-            return self._text()
-        return self._take(len(self._payload) - self._at if kind == "rest" else self._number(_U32))
+        taken = self._take(self._number(_U32))
+        return self._decoded(taken) if kind == "text" else taken
 
     def finish(self) -> None:
         if self._at != len(self._payload):
             raise ProtocolError(f"{self._name} has {len(self._payload) - self._at} bytes too many")
 
     def _take(self, size: int) -> bytes:
-        end = self._at + size
-        if end > len(self._payload):
-            raise ProtocolError(f"{self._name} ends in the middle of a field")
-        taken = bytes(self._payload[self._at : end])
-        self._at = end
-        return taken
+        begin = self._at
+        self._at += size
+        if self._at > len(self._payload):
+            raise self._cut_off()
+        return bytes(self._payload[begin : self._at])
 
     def _number(self, struct: Struct) -> int:
-        number: int = struct.unpack(self._take(struct.size))[0]
+        begin = self._at
+        self._at += struct.size
+        if self._at > len(self._payload):
+            raise self._cut_off()
+        number: int = struct.unpack_from(self._payload, begin)[0]
         return number
 
     def _strings(self) -> tuple[bytes, ...]:
@@ -124,8 +129,11 @@ class _Reader:
             raise ProtocolError(f"{self._name} announces {count} strings, more than it can hold")
         return tuple([self._take(self._number(_U32)) for _ in range(count)])
 
-    def _text(self) -> str:
+    def _decoded(self, text: bytes) -> str:
         try:
-            return self._take(self._number(_U32)).decode()
+            return text.decode()
         except UnicodeDecodeError as error:
             raise ProtocolError(f"{self._name} has a text that is not UTF-8") from error
+
+    def _cut_off(self) -> ProtocolError:
+        return ProtocolError(f"{self._name} ends in the middle of a field")

@@ -26,12 +26,15 @@ class Admission(Generic[Call]):
     Args:
         slots: how many calls run at once.
         queue: how many may wait.
+
+    Attributes:
+        closed: whether nobody gets in any more.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
         self.slots = slots
         self.queue = queue
-        self._closed = False
+        self.closed = False
         self._running: set[Call] = set()
         self._waiting: OrderedDict[Call, None] = OrderedDict()
 
@@ -45,15 +48,20 @@ class Admission(Generic[Call]):
         """How many calls wait."""
         return len(self._waiting)
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether a call would have a slot now."""
+        return len(self._running) < self.slots
+
     def admit(self, call: Call, *, may_wait: bool) -> int:
         """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
 
         Raises:
             ServiceBusy: the queue is full, there is no slot and the call may not wait, or the service is shutting down.
         """
-        if self._closed:
+        if self.closed:
             raise ServiceBusy(*SHUTTING_DOWN)
-        if len(self._running) < self.slots:
+        if self.has_room:
             self._running.add(call)
             return 0
         if not may_wait:
@@ -78,10 +86,10 @@ class Admission(Generic[Call]):
 
     def close(self) -> None:
         """Let nobody in any more, nor give anybody who waits a slot."""
-        self._closed = True
+        self.closed = True
 
     def _fill(self) -> Iterator[Call]:
-        while not self._closed and self._waiting and len(self._running) < self.slots:
+        while not self.closed and self._waiting and self.has_room:
             first, _ = self._waiting.popitem(last=False)
             self._running.add(first)
             yield first

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError
+from sidecall.server.notify import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,23 +38,28 @@ class Audit:
         self._render = _as_json if form == "json" else _as_text
         self._fd = -1
         if target == "-":
-            self._fd = os.dup(sys.stderr.fileno())
+            self._fd = os.dup(2)
         elif target:
             try:
                 self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise ConfigError(f"cannot open the audit log {target}: {error.strerror}") from error
 
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether there is anywhere to write to."""
+        return self._fd >= 0
+
     def record(self, call_id: str, listener: str, peer: Peer, **fields: object) -> None:
         """Write one line; a full disk loses the line, not the call, and is said on stderr."""
-        if self._fd < 0:
+        if not self.is_kept:
             return
         head = {"time": _now(), "call": call_id, "listener": listener, "uid": peer.uid, "gid": peer.gid}
         line = self._render(head | fields).encode() + b"\n"
         try:
             os.write(self._fd, line)
         except OSError as error:
-            print(f"sidecall: the audit log cannot be written: {error.strerror}", file=sys.stderr, flush=True)
+            say(f"the audit log cannot be written: {error.strerror}")
 
     def close(self) -> None:
         """Close the file."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 
-_SYS_OPENAT2 = 437
-"""On every architecture that Linux 5.6 or later runs on."""
+from sidecall._kernel import openat2
 
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_BENEATH = 0x08
@@ -18,10 +16,6 @@ _ATTEMPTS = 16
 
 _CANNOT = {errno.ENOSYS, errno.EPERM}
 """An old kernel, or a container engine that filters system calls that it does not know."""
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def open_beneath(root: int, relative: bytes) -> int:
@@ -48,13 +42,7 @@ def open_beneath(root: int, relative: bytes) -> int:
 
 
 def _openat2(root: int, path: bytes) -> int:
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    fd: int = syscall(_SYS_OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.sizeof(how))
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return fd
+    return openat2(root, path, os.O_PATH | os.O_CLOEXEC, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
 
 
 def _walk(root: int, path: bytes) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import traceback
 from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
+from sidecall.server.notify import say
 from sidecall.supervise.keeper import Job
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.credentials import peer_of
@@ -64,7 +64,7 @@ class Bridge:
 
     def reload(self) -> None:
         """Say that there is nothing to reload."""
-        _say("a bridge has no configuration to read again")
+        say("a bridge has no configuration to read again")
 
     def turn_away(self) -> None:
         """Start nothing more."""
@@ -86,10 +86,10 @@ class Bridge:
             with sock:
                 sock.setblocking(True)  # an app expects to wait in read(2)
                 environ = dict(os.environb) | ucspi_environment(sock, self._path)
-                streams = sock.fileno(), sock.fileno(), sys.stderr.fileno()
+                streams = sock.fileno(), sock.fileno(), 2
                 app = await self._keepers.spawn(Job(self._argv, environ, None, _GRACE, leave=False), streams)
         except SidecallError as error:
-            _say(error.reason)
+            say(error.reason)
             return
         self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
         self._log("an app starts")
@@ -102,10 +102,6 @@ class Bridge:
             traceback.print_exception(error)
         if not self._ending:
             self._door.open()
-
-
-def _say(text: str) -> None:
-    print(f"sidecall: {text}", file=sys.stderr, flush=True)
 
 
 def ucspi_environment(sock: socket.socket, path: str) -> dict[bytes, bytes]:

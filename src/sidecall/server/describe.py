@@ -55,7 +55,7 @@ def _parameter(parameter: Parameter) -> dict[str, object]:
     fields: dict[str, object] = {"name": parameter.name, "type": parameter.type, "required": required}
     extras = {
         "help": parameter.help or None,
-        "default": parameter.default,
+        "default": None if parameter.secret else parameter.default,
         "repeated": parameter.repeated or None,
         "pattern": parameter.pattern,
         "choices": list(parameter.choices) or None,

@@ -206,14 +206,16 @@ class Execution:
         """Wait until the caller has been sent all output, or is gone.
 
         A helper that was left on purpose may keep a pipe open: after `DRAIN_IDLE` seconds in which the caller had room
-        and nothing came, it is not waited for.
+        and nothing came, it is not waited for. Nor is, once the call was cancelled, a caller that takes nothing.
         """
-        while self._relay.reading and not self._cancelled:
+        while self._relay.reading and not self._channel.broken:
             self._progress.clear()
             try:
                 async with asyncio.timeout(DRAIN_IDLE):
                     await self._progress.wait()
             except TimeoutError:
+                if self._cancelled:
+                    return
                 self._relay.end_idle_sources()
 
     async def close(self) -> None:

@@ -11,12 +11,11 @@ import contextlib
 import os
 import resource
 import signal
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server.door import Door
-from sidecall.server.notify import notify
+from sidecall.server.notify import notify, say
 from sidecall.supervise.descent import end_children
 from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.nursery import Nursery
@@ -126,7 +125,7 @@ class _Life:
         for door in doors:
             door.open()
         for name, listener in self._listeners.items():
-            print(f"sidecall: serving {listener.path} ({self._words[name]})", file=sys.stderr, flush=True)
+            say(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
         ending = await self._next_ending()
         notify("STOPPING=1")
@@ -175,7 +174,7 @@ class _Life:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if pid == self._nursery.pid:
                     self._nursery.was_killed = True
-                    print("sidecall: the process that starts commands was killed; ending", file=sys.stderr, flush=True)
+                    say("the process that starts commands was killed; ending")
                     self._code = _EXIT_NO_NURSERY
                     self._signals.put_nowait(signal.SIGTERM)
 

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
     from sidecall.server.callers import Callers
 
+_NO_ID = 2**32 - 1
+"""What chown(2) and setresgid(2) take for "as it is"."""
+
+_UNLIMITED = 2**63 - 1
+"""What setrlimit takes for no limit at all is one more. Source: Python's resource module."""
+
 _LIMITS = {
     "cpu-seconds": resource.RLIMIT_CPU,
     "memory-bytes": resource.RLIMIT_AS,
@@ -58,7 +64,7 @@ def loads(text: str, path: str, mounts: Mapping[str, str] | None = None) -> Serv
     """Check a configuration that has been read; see `load`."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of a TOMLDecodeError, of a number of thousands of digits
         raise ConfigError(f"{path}: is not TOML: {error}", "see https://toml.io for its syntax") from error
     return _service(Table(path, "", content), mounts or {})
 
@@ -68,7 +74,7 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
     name = head.text("name")
     if not name:
         head.fail("name", 'the service\'s name, such as "hugin"')
-    service = Service(name, None)
+    service = Service(_socket(head, name), None)
     service = replace(
         service,
         slots=head.integer("slots", service.slots, 1),
@@ -89,6 +95,13 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
     service = replace(service, listeners=_listeners(root, service, callers))
     root.finish()
     return service
+
+
+def _socket(table: Table, name: str) -> str:
+    """Return a socket's name, or its absolute path."""
+    if name in {".", ".."}:
+        table.fail("name", "a name, or the path of a socket", name)
+    return _from_the_file(table, name) if "/" in name or name.endswith(".sock") else name
 
 
 def _audit(table: Table) -> str:
@@ -126,6 +139,7 @@ def _listen(table: Table, service: Service, callers: Callers) -> Listen:
     name = table.text("name")
     if not name:
         table.fail("name", "the socket's name or path")
+    name = _socket(table, name)
     commands = frozenset(table.texts("commands")) if table.has("commands") else None
     for unknown in sorted((commands or frozenset()) - (service.commands or {}).keys()):
         table.fail("commands", "commands that are declared", unknown)
@@ -145,8 +159,7 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
     parameters = {key: _parameter(key, below, volumes) for key, below in table.table("parameters").tables()}
     argv = _template(table, "argv", table.array("argv"), parameters)
     argv = (_beside_the_file(table, argv[0]), *argv[1:])
-    folder_text = table.text("cwd")
-    folder = _template(table, "cwd", [folder_text], parameters)[0] if folder_text else None
+    folder = _folder(table, parameters)
     mentioned = frozenset[str]().union(*(group.names for group in (*argv, *([folder] if folder else []))))
     for unused in parameters.keys() - mentioned:
         table.fail(f"parameters.{unused}", f"a parameter that argv mentions as {{{unused}}}")
@@ -184,9 +197,11 @@ def _identity(table: Table) -> Identity:
             user, home, uid, gid = entry.pw_name, entry.pw_dir, entry.pw_uid, entry.pw_gid
             groups = tuple(os.getgrouplist(user, gid))
         if group:
-            gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+            gid = min(int(group), _NO_ID) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
         table.fail("user" if user and uid is None else "group", "a name that this system knows", user or group)
+    if gid == _NO_ID:
+        table.fail("group", "a number that a group can have", group)
     if os.geteuid() != 0 and (uid not in {None, os.geteuid()} or gid not in {None, os.getegid()}):
         table.fail("user" if user else "group", "the server's own, since it does not run as root", user or group)
     if os.geteuid() != 0:
@@ -201,13 +216,13 @@ def _identity(table: Table) -> Identity:
         gid=gid,
         groups=groups,
         umask=int(umask, 8) if umask else -1,
-        nice=table.integer("nice", 0, 0),
+        nice=table.integer("nice", 0, 0, 39),
         limits=_limits(table.table("limits")),
     )
 
 
 def _limits(table: Table) -> tuple[tuple[int, int], ...]:
-    limits = tuple((which, table.integer(key, 0, 0)) for key, which in _LIMITS.items() if table.has(key))
+    limits = tuple((which, table.integer(key, 0, 0, _UNLIMITED)) for key, which in _LIMITS.items() if table.has(key))
     table.finish()
     return limits
 
@@ -234,11 +249,27 @@ def _template(
     return tuple(groups)
 
 
+def _folder(table: Table, parameters: Mapping[str, Parameter]) -> Group | None:
+    """Return the template of the working folder; a relative path there starts at the configuration's folder."""
+    text = table.text("cwd")
+    if not text:
+        return None
+    (folder,) = _template(table, "cwd", [text], parameters)
+    for parameter in (parameters[name] for name in sorted(folder.names & parameters.keys())):
+        if parameter.type == "flag" or (parameter.optional and parameter.default is None):
+            table.fail("cwd", f"only parameters that are always there, but {{{parameter.name}}} is optional", text)
+    (literal, name), *rest = folder.words[0].pieces
+    beside = os.path.join(os.path.dirname(os.path.abspath(table.file)), literal) if literal else ""
+    return Group((Word(((beside, name), *rest)),))
+
+
 def _beside_the_file(table: Table, first: Group) -> Group:
     """Return the group of the command's first word; a relative path there starts at the configuration's folder."""
     program, *options = first.words
     if program.names:
         table.fail("argv", "a first word without parameters: a caller must not choose the program")
+    if first.names:
+        table.fail("argv", "a first word by itself: an array with parameters may be left out, or stand twice")
     path = program.fill({}).decode()
     if not path:
         table.fail("argv", "a first word that names a program", path)
@@ -305,7 +336,7 @@ def _pattern(table: Table) -> str | None:
     pattern = table.text("pattern")
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         table.fail("pattern", f"a regular expression ({error})", pattern)
     return pattern or None
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
+from sidecall.server.audit import MASK
 from sidecall.server.beneath import open_beneath
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sidecall.server.volumes import Atlas, Place, Volume
 
 _PREFIX = ".sidecall-"
-_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,16 @@ class Paths:
             UsageError: it is not there.
             ServiceBusy: there is no room for another descriptor.
         """
-        place = self._atlas.locate(path)
+        shown = MASK if parameter.secret else os.fsdecode(path)
+        place = self._atlas.locate(path, shown)
         self._check_volume(parameter, place.volume)
-        self.used.append((place.volume.name, os.fsdecode(place.relative)))
+        self.used.append((place.volume.name, MASK if parameter.secret else os.fsdecode(place.relative)))
         try:
             if parameter.access == "write":
                 return self._to_write(parameter, place)
             return self._to_read(parameter, place)
         except OSError as error:
-            raise _explain(error, parameter, path, place.volume) from error
+            raise _explain(error, parameter, shown, place.volume) from error
 
     def folder(self, path: bytes) -> bytes:
         """Return the working folder for the one that a caller named.
@@ -101,11 +102,12 @@ class Paths:
             UsageError: it is not there.
             ServiceBusy: there is no room for another descriptor.
         """
-        place = self._atlas.locate(path)
+        shown = os.fsdecode(path)
+        place = self._atlas.locate(path, shown)
         try:
             fd = self._open(place)
         except OSError as error:
-            raise _explain(error, None, path, place.volume) from error
+            raise _explain(error, None, shown, place.volume) from error
         return self._name_of(fd) if self._holds else _own_path(place)
 
     def commit(self) -> str:
@@ -160,7 +162,7 @@ class Paths:
 
     def _hide(self, parent: int, name: bytes) -> _Replacement:
         """Make a hidden folder in which the file is made until it is whole."""
-        hidden = _PREFIX + secrets.token_hex(8)
+        hidden = _PREFIX + os.urandom(8).hex()
         os.mkdir(hidden, 0o700, dir_fd=parent)
         inside = os.open(hidden, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         self._held.callback(os.close, inside)
@@ -197,9 +199,8 @@ def _own_path(place: Place) -> bytes:
     return os.path.join(os.fsencode(place.volume.path), place.relative)
 
 
-def _explain(error: OSError, parameter: Parameter | None, path: bytes, volume: Volume) -> SidecallError:
+def _explain(error: OSError, parameter: Parameter | None, shown: str, volume: Volume) -> SidecallError:
     what = f"--{parameter.name}" if parameter else "--cwd"
-    shown = os.fsdecode(path)
     if error.errno in _SHORTAGES:
         return ServiceBusy(f"the service cannot hold another file: {error.strerror}", "try again later")
     if error.errno in {errno.EXDEV, errno.ELOOP}:

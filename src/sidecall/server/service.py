@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import sys
 import time
-import traceback
-from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
-from sidecall.server.admission import Admission
+from sidecall.server.admission import SHUTTING_DOWN, Admission
 from sidecall.server.audit import Audit
+from sidecall.server.notify import say
 from sidecall.server.session import Session, refuse
-from sidecall.transport.credentials import uid_of
+from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
@@ -51,8 +48,10 @@ class CallService:
         self.audit = Audit(config.audit, config.audit_format)
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: Counter[int] = Counter()
-        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._connections: dict[int, int] = {}
+        self._sessions: dict[Session, None] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ids = itertools.count(1)
         self._began = time.monotonic()
         self._ended = 0
@@ -75,7 +74,7 @@ class CallService:
 
     def calls(self, peer: Peer) -> list[dict[str, object]]:
         """Return what a peer may know of the calls there are."""
-        seen = (session.visible_to(peer) for session in self._sessions.values())
+        seen = (session.visible_to(peer) for session in self._sessions)
         return [call for call in seen if call is not None]
 
     def cancel_call(self, peer: Peer, call_id: str) -> dict[str, object]:
@@ -84,7 +83,7 @@ class CallService:
         Raises:
             UsageError: there is none, or the peer may not know of it.
         """
-        for session in self._sessions.values():
+        for session in list(self._sessions):
             if session.call_id == call_id and (call := session.visible_to(peer)) is not None:
                 self.log(f"call {call_id} is cancelled by uid {peer.uid}")
                 session.cancel()
@@ -101,23 +100,33 @@ class CallService:
         self.keepers = keepers
 
     def receive(self, listener: str, sock: socket.socket) -> None:
-        """Serve one connection, as a task of its own; one too many of a uid is refused before it is read."""
-        uid = uid_of(sock)
-        if self._connections[uid] >= self.config.per_caller:
-            self.log(f"uid {uid} has {self._connections[uid]} connections: one more is refused")
+        """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
+        peer = peer_of(sock)
+        count = self._connections.get(peer.uid, 0)
+        has_room = count < self.config.per_caller
+        if self.admission.closed or not has_room:
+            self.log(f"uid {peer.uid} has {count} connections: one more is refused")
             with sock, contextlib.suppress(OSError):
-                sock.send(refuse(TOO_MANY))
+                sock.send(refuse(TOO_MANY if not has_room else ServiceBusy(*SHUTTING_DOWN)))
             return
-        self._connections[uid] += 1
-        session = Session(self, sock, listener, str(next(self._ids)))
-        task = asyncio.get_running_loop().create_task(session.run())
-        self._sessions[task] = session
-        task.add_done_callback(partial(self._on_done, uid))
+        self._connections[peer.uid] = count + 1
+        self._sessions[Session(self, sock, peer, listener, str(next(self._ids)))] = None
+        self._idle.clear()
+
+    def forget(self, session: Session, peer: Peer) -> None:
+        """Let go of a session: its connection is closed, and nothing of its call is left."""
+        del self._sessions[session]
+        self._connections[peer.uid] -= 1
+        if not self._connections[peer.uid]:
+            del self._connections[peer.uid]
+        self._ended += 1
+        if not self._sessions:
+            self._idle.set()
 
     def reload(self) -> None:
         """Read the configuration again; keep the old one if the new one is wrong."""
         if self._read_config is None:
-            _say("there is no configuration to read again")
+            say("there is no configuration to read again")
             return
         try:
             config = self._read_config()
@@ -125,43 +134,31 @@ class CallService:
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
         except SidecallError as error:
-            _say(f"the old configuration is kept: {error.reason}")
+            say(f"the old configuration is kept: {error.reason}")
             return
         self.audit.close()
         self.audit = audit
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
             following.take_turn()
-        _say("the configuration has been read again")
+        say("the configuration has been read again")
 
     def turn_away(self) -> None:
         """Start nothing more; those that wait are told."""
         self.admission.close()
-        for session in self._sessions.values():
+        for session in list(self._sessions):
             session.turn_away()
 
     def cancel(self, grace: float | None) -> None:
         """Stop every call, within `grace` seconds; None for what was configured."""
-        for session in self._sessions.values():
+        for session in list(self._sessions):
             session.cancel(grace)
 
     async def idle(self) -> None:
         """Wait until no session is left."""
-        while self._sessions:
-            await asyncio.wait(self._sessions)
-
-    def _on_done(self, uid: int, task: asyncio.Task[None]) -> None:
-        del self._sessions[task]
-        self._connections -= Counter([uid])  # forgets who has none
-        self._ended += 1
-        if (error := task.exception()) is not None:  # a bug in one session must not end the others
-            traceback.print_exception(error)
+        await self._idle.wait()
 
 
 def sockets(config: Service) -> list[tuple[str, int]]:
     """Return the name and the mode of each socket."""
     return [(listen.name, listen.mode) for listen in config.listeners]
-
-
-def _say(text: str) -> None:
-    print(f"sidecall: {text}", file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 import sidecall
@@ -23,12 +24,12 @@ from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, RUNNING, SERVICE
 from sidecall.server import policy
 from sidecall.server.admission import SHUTTING_DOWN
+from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.preparation import check, prepared
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.channel import Channel
-from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
@@ -44,6 +45,9 @@ REQUEST_TIMEOUT = 10.0
 CLOSE_TIMEOUT = 10.0
 """Seconds that a caller has to take the last message."""
 
+MOST_UNREAD = 2 * m.CALL_LIMIT
+"""Bytes that may wait for a caller to read them: more than two relayed streams have under way, or an answer."""
+
 GREETING = m.Hello(m.VERSION, m.FEATURES, f"sidecall {sidecall.__version__}")
 
 _SHOWN = 200
@@ -56,104 +60,110 @@ def refuse(error: SidecallError) -> bytes:
 
 
 class Session:
-    """Serves one connection. Await `run`; call `cancel` to end it early.
+    """Serves one connection. A call runs as a task of its own; questions are answered at once.
 
     Attributes:
         call_id: what its call is called, in logs and to its caller.
     """
 
-    def __init__(self, service: CallService, sock: socket.socket, listener: str, call_id: str) -> None:
-        loop = asyncio.get_running_loop()
-        self._service = service
-        self._listener = listener
+    def __init__(self, service: CallService, sock: socket.socket, peer: Peer, listener: str, call_id: str) -> None:
         self.call_id = call_id
-        self._peer = peer_of(sock)
+        self._service = service
+        self._peer = peer
+        self._listener = listener
         self._came = time.monotonic()
-        self._channel = Channel(loop, sock, Connection(SERVICE), self._on_message, self._on_end)
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(self._loop, sock, Connection(SERVICE), self._on_message, self._on_end)
+        self._patience = self._loop.call_later(REQUEST_TIMEOUT, self._on_silence)
         self._greeting: tuple[m.Message, ...] = (GREETING,)
-        self._request: asyncio.Future[m.Call | None] = loop.create_future()
-        self._turn: asyncio.Future[None] = loop.create_future()
-        self._cancelled = asyncio.Event()
+        self._offered: tuple[Service, Service] | None = None
+        self._call: m.Call | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Future[None] | None = None
+        self._is_cancelled = False
+        self._is_finishing = False
         self._execution: Execution | None = None
         self._ended_by = 0
         self._starts_stopped = False
         self._dropped_because = ("the call was cancelled while it waited", "")
         self._plan: Plan | None = None
 
-    async def run(self) -> None:
-        """Serve the connection to its end; whatever happens, nothing of it is left."""
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                call = await self._request
-            if call is not None:
-                await self._serve(call)
-        except SidecallError as error:
-            self._refuse(error)
-        except TimeoutError:
-            self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
-        except KeeperLost:
-            self._service.log(f"call {self.call_id} is lost: the process that kept it was killed")
-            self._record(outcome="lost")
-        except OSError as error:
-            self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
-        finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        """Close the connection once the caller has taken the last message, or does not."""
-        closed = asyncio.Event()
-        self._channel.finish(closed.set)
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await closed.wait()
-        except TimeoutError:
-            self._channel.close()
-
     def cancel(self, grace: float | None = None) -> None:
         """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
-        self._cancelled.set()
-        if self._execution is not None:
+        self._is_cancelled = True
+        if self._task is None or self._is_finishing:
+            self._finish()
+        elif self._execution is not None:
             self._execution.cancel(grace)
-        if not self._request.done():
-            self._request.set_result(None)
+        else:
+            self.take_turn()
 
     def visible_to(self, peer: Peer) -> dict[str, object] | None:
         """Return what a peer may know of the call; None if that is nothing, or if there is none."""
-        if not self._request.done() or (call := self._request.result()) is None:
-            return None
-        if peer.uid not in {0, os.geteuid(), self._peer.uid}:
+        if self._call is None or peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
             return None
         return {
             "call": self.call_id,
             "state": "waiting" if self._execution is None else "running",
-            "command": policy.command_name(call.command[:_SHOWN]),
+            "command": policy.command_name(self._call.command[:_SHOWN]),
             "uid": self._peer.uid,
             "seconds": round(time.monotonic() - self._came, 3),
         }
 
     def turn_away(self) -> None:
-        """Refuse the call if it waits; one that runs goes on."""
-        if self._execution is None and self._request.done():
+        """Refuse the call if it waits, or has not come yet; one that runs goes on."""
+        if self._call is None:
+            self._refuse(ServiceBusy(*SHUTTING_DOWN))
+            self.cancel()
+        elif self._turn is not None and not self._turn.done():
             self._dropped_because = SHUTTING_DOWN
-            self._cancelled.set()
+            self.cancel()
 
     def take_turn(self) -> None:
-        """Start the call: it has a slot now."""
-        self._turn.set_result(None)
+        """Let the call go on, if it waits: it has a slot now, or will not get one."""
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+
+    def _finish(self) -> None:
+        """Close the connection once the caller has taken the last message, or does not.
+
+        A caller that is stopped for a while may still have output of its command to take: it has until it goes.
+        """
+        self._is_finishing = True
+        self._patience.cancel()
+        self._channel.finish(self._on_closed)
+        if not self._channel.closed and (self._execution is None or self._is_cancelled):
+            self._patience = self._loop.call_later(CLOSE_TIMEOUT, self._channel.close)
+
+    def _on_closed(self) -> None:
+        self._patience.cancel()
+        self._service.forget(self, self._peer)
+
+    def _on_silence(self) -> None:
+        self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
+        self.cancel()
 
     def _on_end(self, error: SidecallError | None) -> None:
-        if error is not None:
+        if error is None:
+            self.cancel()
+        else:
+            self._on_violation(error)
+
+    def _on_violation(self, error: SidecallError) -> None:
+        """Refuse the call if it is certain that it will not start; in any case cancel it."""
+        if self._execution is None:
             self._refuse(error)
         self.cancel()
 
     def _on_message(self, message: m.Message) -> None:
-        if self._channel.connection.states[SERVICE] == DONE:
+        if self._answered:
             return  # the answer has been given; what crosses it on the way is nobody's fault
         try:
+            if self._channel.unsent > MOST_UNREAD:
+                raise ProtocolError("the caller asks on, but does not read the answers")
             self._handle(message)
         except SidecallError as error:
-            self._refuse(error)
-            self.cancel()
+            self._on_violation(error)
 
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Hello):
@@ -167,8 +177,7 @@ class Session:
         elif isinstance(message, m.Cancel):
             self._send(m.Calls(json.dumps([self._service.cancel_call(self._peer, message.call_id)]).encode()))
         elif isinstance(message, m.Call):
-            if not self._request.done():
-                self._request.set_result(message)
+            self._take_call(message)
         elif isinstance(message, m.Signal):
             self._signal(message.signal)
         elif self._execution is not None:
@@ -207,18 +216,51 @@ class Session:
         Raises:
             CallDenied: nothing.
         """
-        return self._service.config.at(self._listener, self._peer)
+        config = self._service.config
+        if self._offered is None or self._offered[0] is not config:
+            self._offered = config, config.at(self._listener, self._peer)
+        return self._offered[1]
 
-    async def _serve(self, call: m.Call) -> None:
+    @property
+    def _answered(self) -> bool:
+        """Tell whether the last word has been said."""
+        return self._channel.connection.states[SERVICE] == DONE
+
+    def _take_call(self, call: m.Call) -> None:
         if policy.wants_help(self._offer(), call):
             self._send(m.Description(describe(self._offer(), policy.command_name(call.command))))
+            self.cancel()
             return
+        self._patience.cancel()
+        self._call = call
+        self._task = self._loop.create_task(self._serve(call))
+
+    async def _serve(self, call: m.Call) -> None:
+        """See a call to its end; whatever happens, nothing of it is left."""
+        try:
+            await self._admit_and_execute(call)
+        except SidecallError as error:
+            self._refuse(error)
+        except KeeperLost:
+            self._service.log(f"call {self.call_id} is lost: the process that kept it was killed")
+            self._record(outcome="lost")
+        except OSError as error:
+            self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
+        except Exception:  # a bug in one session must not end the others
+            traceback.print_exc()
+        finally:
+            self._finish()
+
+    async def _admit_and_execute(self, call: m.Call) -> None:
+        if self._answered:
+            return  # the caller broke the protocol right after its CALL
         self._check_descriptors(call)
-        self._plan = check(self._offer(), call)
         arrived = time.monotonic()
         try:
             await self._admitted(call)
-            if self._ended_by:
+            if self._answered:
+                pass  # the caller broke the protocol while it waited
+            elif self._ended_by:
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
                 self._record(outcome="signaled before its start", signal=self._ended_by)
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))
@@ -238,20 +280,22 @@ class Session:
             raise ProtocolError("more descriptors than passed streams arrived")
 
     async def _admitted(self, call: m.Call) -> None:
-        """Wait for a slot.
+        """Wait for a slot. What can be refused is refused before the wait.
 
         Raises:
             ServiceBusy: there will be none.
+            SidecallError: see `policy.plan`.
         """
-        may_wait = not call.flags & m.FLAG_NO_WAIT
-        place = self._service.admission.admit(self, may_wait=may_wait)
+        admission = self._service.admission
+        if not admission.has_room:
+            self._plan = check(self._offer(), call)
+        place = admission.admit(self, may_wait=not call.flags & m.FLAG_NO_WAIT)
         if place:
             self._send(m.Queued(place - 1))
             self._service.log(f"call {self.call_id} waits, {place - 1} ahead of it")
-            gone = asyncio.ensure_future(self._cancelled.wait())
-            await asyncio.wait((gone, self._turn), return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-        if self._cancelled.is_set() and not self._ended_by:
+            self._turn = self._loop.create_future()
+            await self._turn
+        if self._is_cancelled and not self._ended_by:
             raise ServiceBusy(*self._dropped_because)
 
     async def _execute(self, call: m.Call, arrived: float) -> None:
@@ -281,10 +325,11 @@ class Session:
 
     def _record(self, **fields: object) -> None:
         """Write the call's line of the audit log."""
-        call = self._request.result() if self._request.done() and not self._request.cancelled() else None
-        if call is not None:
-            fields["command"] = policy.command_name(call.command[:_SHOWN])
-            fields["environment"] = [os.fsdecode(entry.partition(b"=")[0]) for entry in call.environment]
+        if not self._service.audit.is_kept:
+            return
+        if self._call is not None:
+            fields["command"] = policy.command_name(self._call.command[:_SHOWN])
+            fields["environment"] = [os.fsdecode(entry.partition(b"=")[0]) for entry in self._call.environment]
         if self._plan is not None:
             fields["parameters"] = self._plan.parameters
         self._service.audit.record(self.call_id, self._listener, self._peer, **fields)

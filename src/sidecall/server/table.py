@@ -8,6 +8,7 @@ import math
 import pwd
 import re
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError
@@ -24,6 +25,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+_MOST = 2**32 - 1
+"""What a number of the protocol, or an id of the kernel, can be at most."""
+
+_LARGEST = sys.float_info.max
+
+
 class Table:
     """A TOML table that is read key by key; what is left at the end is a mistake."""
 
@@ -38,7 +45,7 @@ class Table:
     def fail(self, key: str, expected: str, got: object = None) -> NoReturn:
         """Raise the one sentence about a key."""
         where = ".".join(part for part in (self._path, key) if part)
-        shown = "" if got is None else f", not {got!r}"
+        shown = "" if got is None else f", not {_shown(got)}"
         raise ConfigError(f"{self.file}: {where}: expected {expected}{shown}")
 
     def text(self, key: str, default: str = "") -> str:
@@ -62,11 +69,13 @@ class Table:
             self.fail(key, "true or false", value)
         return value
 
-    def integer(self, key: str, default: int, minimum: int) -> int:
-        """Return a whole number of at least `minimum`."""
+    def integer(self, key: str, default: int, minimum: int, maximum: int = _MOST) -> int:
+        """Return a whole number of at least `minimum`, and at most `maximum`."""
         value = self._take(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
             self.fail(key, f"a whole number of at least {minimum}", value)
+        if value > maximum:
+            self.fail(key, f"a whole number of at most {maximum}", value)
         return value
 
     def seconds(self, key: str, default: float | None) -> float | None:
@@ -100,7 +109,7 @@ class Table:
     def number(self, key: str) -> float | None:
         """Return a number, None if the key is missing."""
         value = self._take(key, None)
-        if value is not None and (not _is_number(value) or not math.isfinite(value)):
+        if value is not None and (not _is_number(value) or not abs(value) < math.inf or abs(value) > _LARGEST):
             self.fail(key, "a number", value)
         return value
 
@@ -151,6 +160,8 @@ class Table:
             number = int(word) if word.isascii() and word.isdigit() else look_up(word)
         except KeyError:
             self.fail(key, "names that this system knows", word)
+        if number > _MOST:
+            self.fail(key, "numbers that an id can have", word)
         if number == UNMAPPED:
             self.fail(key, f"an identity, and {UNMAPPED} stands for every unmapped one", word)
         return number
@@ -204,12 +215,20 @@ class Table:
         return self._content.pop(key, default)
 
 
+def _shown(value: object) -> str:
+    """Return a value as a sentence shows it; Python refuses to write out a number of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return "a number that long"
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0 and value != UNMAPPED
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST and value != UNMAPPED
 
 
 def _uid_of(name: str) -> int:

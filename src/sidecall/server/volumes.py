@@ -67,8 +67,12 @@ class Atlas:
         known = _identities(volumes)
         self._roots = {path: known[identity] for identity, path in map(_read, folders) if identity in known}
 
-    def locate(self, path: bytes) -> Place:
+    def locate(self, path: bytes, shown: str = "") -> Place:
         """Return where a caller's absolute path lies.
+
+        Args:
+            path: the path.
+            shown: what a message calls it; empty for the path itself.
 
         Raises:
             CallDenied: on no volume.
@@ -77,9 +81,8 @@ class Atlas:
             if path == root or path.startswith(root.rstrip(b"/") + b"/"):
                 return Place(self._roots[root], path[len(root) :].strip(b"/"))
         shared = "; ".join(volume.words() for volume in self._volumes) or "none"
-        raise CallDenied(
-            f"{os.fsdecode(path)!r} is on no volume that the service shares", f"shared are: {shared}", "volumes"
-        )
+        what = shown or os.fsdecode(path)
+        raise CallDenied(f"{what!r} is on no volume that the service shares", f"shared are: {shared}", "volumes")
 
 
 def _identities(volumes: Sequence[Volume]) -> Mapping[Identity, Volume]:

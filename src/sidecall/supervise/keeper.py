@@ -7,6 +7,7 @@ but the order TERM, grace period, KILL. When the server's end of its line closes
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import marshal
@@ -20,12 +21,13 @@ import time
 from typing import NamedTuple
 
 from sidecall.supervise import descent
+from sidecall.supervise.execute import execute
 
 LINGER = 0.5
 """Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
 
 RUN, SIGNAL, STOP = "run", "signal", "stop"
-"""What a server says: run a job (with descriptors: the job, stdin, stdout, stderr); signal the group; stop all."""
+"""What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
 
 STARTED, FAILED, GONE = "started", "failed", "gone"
 """What a keeper says: the command runs; could not be executed; has ended, and nothing of it is left."""
@@ -36,7 +38,8 @@ _STRIKE_AGAIN = 0.02
 _POLITELY = (signal.SIGTERM, signal.SIGCONT)
 """What asks a process to end; one that is stopped cannot act on TERM alone."""
 
-_LONGEST_MESSAGE = 4096
+_LONGEST_MESSAGE = 32 * 1024
+"""Bytes; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
 
 class Job(NamedTuple):
@@ -68,6 +71,11 @@ class Job(NamedTuple):
     nice: int = 0
     limits: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether the command runs as the keeper does, and where the keeper is."""
+        return self.folder is None and all(getattr(self, key) == usual for key, usual in self._field_defaults.items())
+
     def apply(self) -> None:
         """Take on what can only be taken on in the new process, right before the command."""
         for which, most in self.limits:
@@ -92,35 +100,44 @@ def send(line: socket.socket, *message: str | bytes | float | tuple[float, ...] 
     """Say one message; a peer that is gone is found out when reading."""
     try:
         line.send(marshal.dumps(message))
-    except BrokenPipeError:
+    except ConnectionError:  # a reset, if it had something left to read: see `receive`
         pass
 
 
 def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> None:
-    """Say RUN. The job travels as a file in memory: a message could not hold two mebibytes.
+    """Say RUN, with a job. One that is too long for a message travels as a file in memory.
 
     Raises:
         OSError: there is no room for another descriptor, or the peer is gone.
     """
+    message = marshal.dumps((RUN, *job))
+    if len(message) <= _LONGEST_MESSAGE:
+        socket.send_fds(line, [message], streams)
+        return
     file = os.memfd_create("job")
     try:
         with open(file, "wb", closefd=False) as stream:
-            marshal.dump(tuple(job), stream)
-        socket.send_fds(line, [marshal.dumps((RUN,))], [file, *streams])
+            stream.write(message)
+        socket.send_fds(line, [marshal.dumps((RUN,))], [*streams, file])
     finally:
         os.close(file)
 
 
 def receive(line: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
-    """Return the next message and the descriptors with it; nothing once the peer is gone.
+    """Return the next message and the descriptors with it, not inheritable; nothing once the peer is gone.
 
     A peer that had something left to read when it went is told by ECONNRESET. Source: unix(7), connect(2).
+    `socket.recv_fds` would do, if it did not drop its flags (Python 3.11 to 3.13).
     """
+    received = array.array("i")
     try:
-        data, received, _, _ = socket.recv_fds(line, _LONGEST_MESSAGE, descriptors)
+        room = socket.CMSG_LEN(descriptors * received.itemsize)
+        data, controls, _, _ = line.recvmsg(_LONGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         return b"", []
-    return data, received
+    for _, _, packed in controls:
+        received.frombytes(packed[: len(packed) // received.itemsize * received.itemsize])
+    return data, received.tolist()
 
 
 class Keeper:
@@ -155,28 +172,19 @@ class Keeper:
             data, descriptors = receive(self._line, 4)
             if not data:
                 return None, []
-            if marshal.loads(data)[0] == RUN:  # noqa: S302 the server's own words
-                with open(descriptors[0], "rb") as file:
+            word, *values = marshal.loads(data)  # noqa: S302 the server's own words
+            if word != RUN:
+                continue
+            if not values:
+                with open(descriptors.pop(), "rb") as file:
                     file.seek(0)
-                    return Job(*marshal.load(file)), descriptors[1:]  # noqa: S302
+                    _, *values = marshal.load(file)  # noqa: S302
+            return Job(*values), descriptors
 
     def _spawn(self, job: Job, streams: list[int]) -> int | None:
         """Execute the command as the leader of a session of its own; return its pid, None if that failed."""
         try:
-            child = subprocess.Popen(
-                job.argv,
-                stdin=streams[0],
-                stdout=streams[1],
-                stderr=streams[2],
-                env=job.environ,
-                cwd=job.folder,
-                start_new_session=True,
-                user=job.uid,
-                group=job.gid,
-                extra_groups=job.groups,
-                umask=job.umask,
-                preexec_fn=job.apply if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
-            )
+            child = execute(job, streams)
         except subprocess.SubprocessError:
             send(self._line, FAILED, errno.EPERM, None)
             return None
@@ -187,18 +195,15 @@ class Keeper:
         finally:
             for stream in streams:
                 os.close(stream)
-        child.returncode = 0  # it is reaped here, not by its object
         send(self._line, STARTED)
-        return child.pid
+        return child
 
     def _see_out(self, kept: _Kept) -> bool:
         """Watch a command to its end and stop all that is left of it; return False if helpers were left on purpose."""
-        while kept.lives() and kept.status is None:
+        while left := kept.lives():
+            if kept.status is not None and kept.job.leave and not kept.stopping:
+                break
             self._wait(kept)
-        leaving = kept.job.leave and not kept.stopping
-        while not leaving and kept.lives():
-            self._wait(kept)
-        left = kept.lives()
         send(self._line, GONE, kept.status, tuple(kept.used), kept.stopped, left)
         return not left
 
@@ -262,6 +267,7 @@ class _Kept:
             assert self._next_at is not None  # noqa: S101 set with `stopping`
             self._next_at = min(self._next_at, now + grace)
             return
+        self.lives()  # what has ended by now ends by itself, though it was not reaped yet
         self.stopping = True
         self._next_at = now + grace
         if grace > 0:

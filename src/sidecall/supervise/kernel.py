@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
+from sidecall._kernel import prctl
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -19,7 +18,7 @@ def become_subreaper() -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(number: int) -> None:
@@ -28,16 +27,9 @@ def die_with_parent(number: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    _prctl(_PR_SET_PDEATHSIG, number)
+    prctl(_PR_SET_PDEATHSIG, number)
 
 
 def set_name(name: str) -> None:
     """Set the name, of up to 15 bytes, that ps(1) shows for this process. Source: PR_SET_NAME(2const)."""
-    _prctl(_PR_SET_NAME, ctypes.create_string_buffer(name.encode()))
-
-
-def _prctl(option: int, value: int | ctypes.Array[ctypes.c_char]) -> None:
-    argument = ctypes.c_ulong(value) if isinstance(value, int) else value
-    if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
+    prctl(_PR_SET_NAME, name.encode())

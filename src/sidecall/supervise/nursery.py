@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from sidecall.supervise import descent
-from sidecall.supervise.keeper import Keeper, receive
+from sidecall.supervise.keeper import FAILED, Keeper, receive, send
 from sidecall.supervise.kernel import become_subreaper, set_name
 
 if TYPE_CHECKING:
@@ -120,12 +120,24 @@ class _Nurse:
             self._hung_up = True
             self._poll.unregister(self._line)
             return
-        line = socket.socket(fileno=lines[0])
-        pid = os.fork()
-        if not pid:
-            _as_process("sidecall-keeper", line, lambda woken: _keep(line, woken))
-        self._keepers.add(pid)
-        line.close()
+        with socket.socket(fileno=lines[0]) as line:
+            try:
+                pid = os.fork()
+            except OSError as error:  # no room for another process, for now
+                _decline(line, error)
+                return
+            if not pid:
+                _as_process("sidecall-keeper", line, lambda woken: _keep(line, woken))
+            self._keepers.add(pid)
+
+
+def _decline(line: socket.socket, error: OSError) -> None:
+    """Say on a keeper's line that there is none. Its first job comes at once, and has to be read: see `receive`."""
+    _, descriptors = receive(line, 4)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    line.shutdown(socket.SHUT_RD)
+    send(line, FAILED, error.errno, None)
 
 
 def _keep(line: socket.socket, woken: int) -> None:

@@ -6,13 +6,15 @@ A signal, a stop or an end is a message to or from the command's keeper; nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import marshal
 import os
 import signal
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sidecall.errors import CannotExecute, ServiceUnavailable
 from sidecall.supervise import keeper
@@ -59,7 +61,7 @@ class Keepers:
 
     def __init__(self, nursery: Nursery) -> None:
         self._nursery = nursery
-        self._idle: list[socket.socket] = []
+        self._idle: list[_Line] = []
 
     async def spawn(self, job: Job, streams: tuple[int, int, int]) -> Process:
         """Start a command.
@@ -74,74 +76,101 @@ class Keepers:
             ServiceUnavailable: there is no room for another process or descriptor.
             KeeperLost: whether it was started is unknown.
         """
-        line = self._send(job, streams)
-        process = Process(line)
+        process = Process(self._send(job, streams), self._take_back)
         try:
             failure = await process.started()
         except BaseException:
             process.abandon()
             raise
         if failure is not None:
-            self._take_back(process)
             raise _explain(failure, job)
-        process.hand_back_to(self._take_back)
         return process
 
     def close(self) -> None:
         """Let the idle keepers go, while the loop still runs."""
         while self._idle:
-            self._drop(self._idle[-1])
+            self._idle.pop().close()
 
-    def _send(self, job: Job, streams: tuple[int, int, int]) -> socket.socket:
+    def _send(self, job: Job, streams: tuple[int, int, int]) -> _Line:
         """Give a job to an idle keeper, or to a new one; an idle one may have been killed just now."""
         while self._idle:
             line = self._idle.pop()
-            asyncio.get_running_loop().remove_reader(line.fileno())
             try:
-                keeper.send_job(line, job, streams)
-            except BrokenPipeError:
+                keeper.send_job(line.sock, job, streams)
+            except ConnectionError:
                 line.close()
             else:
                 return line
         try:
-            line = self._nursery.keeper()
-            line.setblocking(False)
-            keeper.send_job(line, job, streams)
+            line = _Line(self._nursery.keeper())
+            keeper.send_job(line.sock, job, streams)
         except OSError as error:
             raise ServiceUnavailable(f"the service cannot start a process: {error.strerror}") from error
         return line
 
-    def _take_back(self, process: Process) -> None:
-        line = process.release()
+    def _take_back(self, line: _Line) -> None:
         if len(self._idle) >= _MOST_IDLE:
             line.close()
             return
+        line.on_word = partial(self._drop, line)
         self._idle.append(line)
-        asyncio.get_running_loop().add_reader(line.fileno(), self._drop, line)
 
-    def _drop(self, line: socket.socket) -> None:
+    def _drop(self, line: _Line, _word: tuple[Any, ...] | None) -> None:
         """Forget an idle keeper. It has nothing to say, so if its line is readable it has been killed."""
-        asyncio.get_running_loop().remove_reader(line.fileno())
-        self._idle.remove(line)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(line)
         line.close()
 
 
-class Process:
-    """A running command. `ended` tells its end; nothing that it started is left then."""
+class _Line:
+    """The line to one keeper, on the loop from its first command to its last.
 
-    def __init__(self, line: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+    Attributes:
+        sock: a non-blocking socket.
+        on_word: gets each message of the keeper, None once the keeper is gone.
+    """
+
+    on_word: Callable[[tuple[Any, ...] | None], None]
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Hang up, if that has not been done: the keeper stops what it keeps, and ends."""
+        if self.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.sock.fileno())
+            self.sock.close()
+
+    def _readable(self) -> None:
+        try:
+            data = self.sock.recv(_LONGEST_MESSAGE)
+        except OSError:
+            data = b""
+        self.on_word(marshal.loads(data) if data else None)  # noqa: S302 the keeper is our own process
+
+
+class Process:
+    """A running command. `ended` tells its end; nothing that it started is left then.
+
+    Args:
+        line: the one to its keeper.
+        give_back: gets the line when the keeper is free again.
+    """
+
+    def __init__(self, line: _Line, give_back: Callable[[_Line], None]) -> None:
         self._line = line
-        self._started: asyncio.Future[OSError | None] = loop.create_future()
-        self._gone: asyncio.Future[Ended] = loop.create_future()
-        self._gone.add_done_callback(lambda future: future.exception())  # nobody may be left to ask
-        self._hand_back: Callable[[Process], None] = Process.abandon
-        loop.add_reader(line.fileno(), self._readable)
+        self._give_back = give_back
+        self._started: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        self._end: Ended | KeeperLost | None = None
+        self._at_end: list[Callable[[], object]] = []
+        line.on_word = self._hear
 
     @property
     def gone(self) -> bool:
         """Tell whether nothing of the command is left, or its keeper was lost."""
-        return self._gone.done()
+        return self._end is not None
 
     async def started(self) -> OSError | None:
         """Wait until the command has been executed; return what went wrong, if something did.
@@ -157,15 +186,21 @@ class Process:
         Raises:
             KeeperLost: nobody knows.
         """
-        return await asyncio.shield(self._gone)
+        if self._end is None:
+            told = asyncio.Event()
+            self._at_end.append(told.set)
+            await told.wait()
+        assert self._end is not None  # noqa: S101 told
+        if isinstance(self._end, KeeperLost):
+            raise self._end
+        return self._end
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Call back when nothing of the command is left, or its keeper was lost."""
-        self._gone.add_done_callback(lambda _: callback())
-
-    def hand_back_to(self, owner: Callable[[Process], None]) -> None:
-        """Say who gets the line when the command is gone; until then it is closed."""
-        self._hand_back = owner
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Call back when nothing of the command is left, or its keeper was lost: now, if that is so already."""
+        if self._end is None:
+            self._at_end.append(callback)
+        else:
+            callback()
 
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group; nothing happens once the command has ended."""
@@ -174,55 +209,48 @@ class Process:
     def stop(self, grace: float) -> None:
         """Have everything that the command started stopped: TERM, up to `grace` seconds, KILL. Does not wait."""
         if not self._say(keeper.STOP, float(grace)):
-            self._line.shutdown(socket.SHUT_WR)  # the keeper takes it as our end, and stops what it keeps
-
-    def release(self) -> socket.socket:
-        """Give up the line to the keeper and return it."""
-        asyncio.get_running_loop().remove_reader(self._line.fileno())
-        return self._line
+            self._line.sock.shutdown(socket.SHUT_WR)  # the keeper takes it as our end, and stops what it keeps
 
     def abandon(self) -> None:
         """Hang up, if that has not been done: the keeper stops everything and ends."""
-        if self._line.fileno() >= 0:
-            self.release().close()
+        self._line.close()
 
     def _say(self, word: str, value: float) -> bool:
         """Send a word to the keeper, unless all is over; return False if the line is full."""
         if self.gone:
             return True
         try:
-            keeper.send(self._line, word, value)
+            keeper.send(self._line.sock, word, value)
         except BlockingIOError:
             return False
         return True
 
-    def _readable(self) -> None:
-        data = self._receive()
-        if not data:
+    def _hear(self, message: tuple[Any, ...] | None) -> None:
+        if message is None:
             self._lost()
             return
-        word, *values = marshal.loads(data)  # noqa: S302 the keeper is our own process
+        word, *values = message
         if word == keeper.STARTED:
             self._started.set_result(None)
         elif word == keeper.FAILED:
             number, name = values
+            self._give_back(self._line)
             self._started.set_result(OSError(number, os.strerror(number), name))
         elif word == keeper.GONE:
             status, used, stopped, left = values
-            self._gone.set_result(Ended(status, Used(*used), stopped))
-            (Process.abandon if left else self._hand_back)(self)
-
-    def _receive(self) -> bytes:
-        try:
-            return self._line.recv(_LONGEST_MESSAGE)
-        except OSError:
-            return b""
+            (_Line.close if left else self._give_back)(self._line)
+            self._tell(Ended(status, Used(*used), stopped))
 
     def _lost(self) -> None:
         self.abandon()
-        for future in (self._started, self._gone):
-            if not future.done():
-                future.set_exception(KeeperLost())
+        if not self._started.done():
+            self._started.set_exception(KeeperLost())
+        self._tell(KeeperLost())
+
+    def _tell(self, end: Ended | KeeperLost) -> None:
+        self._end = end
+        for callback in self._at_end:
+            callback()
 
 
 def _explain(error: OSError, job: Job) -> SidecallError:

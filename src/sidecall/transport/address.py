@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
 
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
 from sidecall.transport.credentials import uid_of
@@ -64,17 +64,20 @@ def connect(path: str, wait: float = 0.0) -> socket:
     deadline = time.monotonic() + wait
     while True:
         try:
-            return _connect_once(path)
+            return connect_once(path)
         except OSError as error:
-            remaining = deadline - time.monotonic()
-            failure = explain(error, path)
-            if remaining <= 0 or not isinstance(failure, ServiceUnavailable):
-                raise failure from error
-        time.sleep(min(_RETRY_AFTER, remaining))
+            pause = pause_after(error, path, deadline)
+        time.sleep(pause)
 
 
-def _connect_once(path: str) -> socket:
-    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+def connect_once(path: str, *, blocking: bool = True) -> socket:
+    """Return a stream socket connected to `path`, as `connect` does, at the first attempt.
+
+    Raises:
+        OSError: it failed; `pause_after` knows what that means.
+        CallDenied: somebody else may have put the service into its place.
+    """
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (0 if blocking else SOCK_NONBLOCK))
     try:
         for address in short_form(path):
             sock.connect(address)
@@ -85,6 +88,24 @@ def _connect_once(path: str) -> socket:
     return sock
 
 
+def pause_after(error: OSError, path: str, deadline: float) -> float:
+    """Return how many seconds to wait before the next attempt, up to `deadline` on the monotonic clock.
+
+    A socket that does not block is told EAGAIN while too many others wait to be accepted: a blocking one would simply
+    wait for its turn. Source: connect(2).
+
+    Raises:
+        SidecallError: there is no use in trying again, or no time left.
+    """
+    if isinstance(error, BlockingIOError):
+        return _RETRY_AFTER
+    failure = explain(error, path)
+    remaining = deadline - time.monotonic()
+    if remaining <= 0 or not isinstance(failure, ServiceUnavailable):
+        raise failure from error
+    return min(_RETRY_AFTER, remaining)
+
+
 def _refuse_impostor(sock: socket, path: str) -> None:
     """Refuse a service that somebody else may have put into the place of the one that is meant.
 
@@ -93,14 +114,15 @@ def _refuse_impostor(sock: socket, path: str) -> None:
     Raises:
         CallDenied: anyone may put a socket there, or somebody else has.
     """
-    if reason := insecure(path):
-        raise CallDenied(reason, f"have its owner say `chmod o-w {os.path.dirname(path)}`")
+    folder = os.path.dirname(path)
+    status = os.stat(folder)
+    if reason := _open_to_all(folder, status.st_mode):
+        raise CallDenied(reason, f"have its owner say `chmod o-w {folder}`")
     server = uid_of(sock)
-    owner = os.stat(os.path.dirname(path)).st_uid
-    if server not in {0, os.geteuid(), owner}:
+    if server not in {0, os.geteuid(), status.st_uid}:
         raise CallDenied(
             f"uid {server} serves {path}, and neither owns its folder nor is root or you",
-            f"if it is the one that is meant, give it the folder: `chown {server} {os.path.dirname(path)}`",
+            f"if it is the one that is meant, give it the folder: `chown {server} {folder}`",
         )
 
 
@@ -111,9 +133,12 @@ def insecure(path: str) -> str:
         mode = os.stat(folder).st_mode
     except OSError:
         return ""
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        return f"anyone may replace the sockets in {folder}"
-    return ""
+    return _open_to_all(folder, mode)
+
+
+def _open_to_all(folder: str, mode: int) -> str:
+    is_open = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
+    return f"anyone may replace the sockets in {folder}" if is_open else ""
 
 
 def short_form(path: str) -> Iterator[str]:

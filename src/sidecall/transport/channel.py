@@ -30,6 +30,9 @@ class Channel:
         on_message: called with each message of the peer.
         on_end: called once when nothing more will come: with None at the end of the stream, with the error if the
             peer broke the protocol, or if what it passed could not be taken.
+
+    Attributes:
+        broken: whether the peer is gone, and takes nothing any more.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Channel:
         self._on_end = on_end
         self._pending = bytearray()
         self._accepts_descriptors = True
-        self._broken = False
+        self.broken = False
         self._on_closed: Callable[[], None] | None = None
         loop.add_reader(sock.fileno(), self._readable)
 
@@ -57,6 +60,11 @@ class Channel:
     def closed(self) -> bool:
         """Tell whether the socket is closed."""
         return self._sock.fileno() < 0
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for the peer to read what came before them."""
+        return len(self._pending)
 
     def send(self, *messages: Message, pass_descriptors: Sequence[int] = ()) -> None:
         """Send messages in one write, descriptors with the first byte; what the socket cannot take now follows.
@@ -68,13 +76,13 @@ class Channel:
                 already, for one. Source: unix(7), ETOOMANYREFS.
         """
         data = b"".join(map(self.connection.send, messages))
-        if self.closed or self._broken:
+        if self.closed or self.broken:
             return
         if self._pending:
             self._pending += data
             return
         sent = self._try_send(data, pass_descriptors)
-        if sent < len(data) and not self._broken:
+        if sent < len(data) and not self.broken:
             self._pending += data[sent:]
             self._loop.add_writer(self._sock.fileno(), self._writable)
 
@@ -93,7 +101,8 @@ class Channel:
         """Close the socket now, and every descriptor that was not taken."""
         if not self.closed:
             self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
+            if self._pending:
+                self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             if self._on_closed is not None:
                 self._on_closed()
@@ -106,7 +115,7 @@ class Channel:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as error:
-            self._broken = True
+            self.broken = True
             if passed and error.errno not in {errno.EPIPE, errno.ECONNRESET}:
                 raise DescriptorsLost(f"the streams cannot be passed: {error.strerror}") from error
             return 0
@@ -114,7 +123,7 @@ class Channel:
     def _writable(self) -> None:
         with memoryview(self._pending) as view:
             sent = self._try_send(view)
-        del self._pending[: len(self._pending) if self._broken else sent]
+        del self._pending[: len(self._pending) if self.broken else sent]
         if not self._pending:
             self._loop.remove_writer(self._sock.fileno())
             if self._on_closed is not None:

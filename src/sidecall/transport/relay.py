@@ -59,7 +59,7 @@ class Relay:
             self._loop,
             fd,
             partial(self._on_written, stream),
-            partial(self._on_broken, stream),
+            partial(self._on_closed, stream),
             nonblocking=nonblocking,
         )
 
@@ -97,8 +97,10 @@ class Relay:
                 source.close()
                 self._on_end(stream, None)
 
-    def end_sinks(self) -> None:
-        """End each sink once what arrived is written: nothing more will come."""
+    def finish(self) -> None:
+        """Read no more, and end each sink once what arrived is written: the call is over."""
+        for source in self._sources.values():
+            source.close()
         for sink in self._sinks.values():
             sink.end()
 
@@ -130,7 +132,8 @@ class Relay:
             self._channel.send(Window(stream, self._consumed[stream]))
             self._consumed[stream] = 0
 
-    def _on_broken(self, stream: int, error: OSError) -> None:
-        self.errors[stream] = error
-        self._channel.send(Stop(stream))
+    def _on_closed(self, stream: int, error: OSError | None) -> None:
+        if error is not None:
+            self.errors[stream] = error
+            self._channel.send(Stop(stream))
         self._on_change()

@@ -20,7 +20,7 @@ _PIPE_BUF = 4096
 """After poll(2) says writable, a pipe takes this many bytes without blocking. Source: pipe(7), PIPE_BUF."""
 
 _NO_STREAM = {errno.EBADF, errno.EISDIR, errno.EINVAL}
-"""What is no stream of bytes: a directory, a descriptor that is not for reading, as nohup(1) leaves. Source: read(2)."""
+"""What is no stream of bytes: a directory, what is not for reading (nohup(1) leaves such a one). Source: read(2)."""
 
 
 def own_description(fd: int, flags: int) -> tuple[int, bool]:
@@ -47,7 +47,7 @@ class Source:
         loop: where to wait.
         fd: the descriptor; the source owns it from now on.
         on_data: called with each piece.
-        on_end: called once, with None at the end, or with the error by which it broke off; the descriptor is closed then.
+        on_end: called once, with None at the end, or the error by which it broke off; the descriptor is closed then.
         piece: the most bytes to read at once.
     """
 
@@ -115,8 +115,9 @@ class Sink:
         loop: where to wait.
         fd: the descriptor; the sink owns it from now on.
         on_written: called with the number of bytes each time some were written.
-        on_broken: called once with the error if nothing more can be written: EPIPE says that the reader is gone,
-            anything else (ENOSPC, EIO) that output was lost. The descriptor is closed then.
+        on_closed: called once when the sink has closed the descriptor by itself: with None once everything is written
+            after `end`, with the error if nothing more can be written. EPIPE says that the reader is gone, anything
+            else (ENOSPC, EIO) that output was lost.
         nonblocking: whether a write can never block; if not, pieces stay small enough not to.
     """
 
@@ -125,14 +126,14 @@ class Sink:
         loop: Loop,
         fd: int,
         on_written: Callable[[int], None],
-        on_broken: Callable[[OSError], None],
+        on_closed: Callable[[OSError | None], None],
         *,
         nonblocking: bool,
     ) -> None:
         self._loop = loop
         self._fd = fd
         self._on_written = on_written
-        self._on_broken = on_broken
+        self._on_closed = on_closed
         self._piece = None if nonblocking else _PIPE_BUF
         self._pending = bytearray()
         self._ending = False
@@ -170,6 +171,7 @@ class Sink:
             return
         if not self._pending and self._ending:
             self.close()
+            self._on_closed(None)
         elif bool(self._pending) != self._waiting:
             self._waiting = not self._waiting
             if self._waiting:
@@ -193,7 +195,7 @@ class Sink:
             return 0
         except OSError as error:
             self.close()
-            self._on_broken(error)
+            self._on_closed(error)
             return 0
         self._on_written(written)
         return written

@@ -1,0 +1,53 @@
+"""Two system calls that the standard library does not offer. Nothing here knows what they are used for.
+
+The standalone executable has no C library to load: it has both built in (native/standalone/python.c).
+"""
+
+from __future__ import annotations
+
+__all__ = ["openat2", "prctl"]
+
+try:
+    from _sidecall import openat2, prctl
+except ImportError:
+    import ctypes
+    import os
+
+    _SYS_OPENAT2 = 437
+    """On every architecture that Linux 5.6 or later runs on."""
+
+    class _OpenHow(ctypes.Structure):
+        _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+    def prctl(option: int, value: int | bytes, /) -> None:
+        """Set an attribute of this process, to a number or a string. Source: the man page.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        argument = ctypes.c_ulong(value) if isinstance(value, int) else ctypes.c_char_p(value)
+        if ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0):
+            raise _error()
+
+    def openat2(root: int, path: bytes, flags: int, resolve: int, /) -> int:
+        """Return a descriptor for a path, resolved as told. Source: the man page.
+
+        Args:
+            root: a descriptor of the folder that the path is relative to.
+            path: the path.
+            flags: as for open(2).
+            resolve: how: RESOLVE_… flags.
+
+        Raises:
+            OSError: as open(2), EXDEV and ELOOP for what `resolve` forbids, EAGAIN, ENOSYS.
+        """
+        how = _OpenHow(flags, 0, resolve)
+        syscall = ctypes.CDLL(None, use_errno=True).syscall
+        fd: int = syscall(_SYS_OPENAT2, root, ctypes.c_char_p(path), ctypes.byref(how), ctypes.sizeof(how))
+        if fd < 0:
+            raise _error(path)
+        return fd
+
+    def _error(path: bytes | None = None) -> OSError:
+        number = ctypes.get_errno()
+        return OSError(number, os.strerror(number), path)

@@ -1,0 +1,76 @@
+"""How a job becomes a process: the leader of a session of its own, with its streams and nothing else open.
+
+posix_spawn(3) does it in one call for a job that wants no more than that, the usual case; `subprocess` takes ten times
+as many steps, and can do the rest. A keeper has closed what it did not open itself; what it opens is not inheritable.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecall.supervise.keeper import Job
+
+_PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What the interpreter ignores at its start; a command gets the defaults back, as `subprocess` does it."""
+
+
+def execute(job: Job, streams: Sequence[int]) -> int:
+    """Start a job's command; return its pid.
+
+    Args:
+        job: what to run.
+        streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
+
+    Raises:
+        OSError: executing it failed; `filename` is the working folder if that was the reason.
+        subprocess.SubprocessError: a limit or a priority could not be set.
+    """
+    path = _found(job.argv[0], job.environ) if job.is_plain and min(streams) > 2 else None
+    return _with_subprocess(job, streams) if path is None else _spawn(path, job, streams)
+
+
+def _spawn(path: bytes, job: Job, streams: Sequence[int]) -> int:
+    return os.posix_spawn(
+        path,
+        job.argv,
+        job.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, stream) for stream, fd in enumerate(streams)],
+        setsid=True,
+        setsigdef=_PYTHONS_OWN,
+    )
+
+
+def _found(program: bytes, environ: dict[bytes, bytes]) -> bytes | None:
+    """Return the file that execvp(3) would execute; None if there may be none."""
+    if b"/" in program:
+        return program
+    for folder in environ.get(b"PATH", os.defpath.encode()).split(b":"):
+        path = os.path.join(folder, program)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
+
+
+def _with_subprocess(job: Job, streams: Sequence[int]) -> int:
+    child = subprocess.Popen(
+        job.argv,
+        stdin=streams[0],
+        stdout=streams[1],
+        stderr=streams[2],
+        env=job.environ,
+        cwd=job.folder,
+        start_new_session=True,
+        user=job.uid,
+        group=job.gid,
+        extra_groups=job.groups,
+        umask=job.umask,
+        preexec_fn=job.apply if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
+    )
+    child.returncode = 0  # it is reaped by who keeps it, not by its object
+    return child.pid

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Measures sidecall beside what people use today, and writes docs/benchmarks.md and its chart. Installs what it compares
+# with, if it may; what is not there is left out, and the page says so.
+#
+# usage: tools/bench.sh [ROUNDS]     with ROUNDS a short try-out, written to build/bench/
+#   SIDECALL_BENCH_SERVER   another server program to be measured beside the Python one
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PATH:/usr/sbin # where Debian has sshd
+
+denial=/usr/sbin/policy-rc.d # what keeps a newly installed sshd from being started for everybody: invoke-rc.d(8)
+if [[ $(id -u) -eq 0 && ! -e $denial ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$denial"
+    chmod 755 "$denial"
+    trap 'rm -f "$denial"' EXIT
+fi
+tools/need.sh s6-sudo=s6 socat=socat ss=iproute2 ssh=openssh-client sshd=openssh-server || true
+if [[ -n $(trap -p EXIT) ]]; then
+    rm -f "$denial"
+    trap - EXIT
+fi
+
+read -r python < <(tools/pythons.sh)
+dev=$PWD/$(tools/venv.sh "$python" dev)/bin/python
+wheel=$(compgen -G "$(dirname "$dev")/../dist/*.whl")
+clean=$PWD/build/bench/venv # nothing but the pure wheel: what a start of Python finds there is part of every call
+rm -rf "$clean"
+"$python" -m venv --without-pip "$clean"
+"$dev" -m pip --disable-pip-version-check --python "$clean/bin/python" install --quiet --no-index --no-deps "$wheel"
+client=build/native/sidecall-client-$(uname -m)
+native/build.sh >&2
+
+exec "$dev" benchmarks/bench.py "$clean" "$@"
