@@ -78,7 +78,8 @@ char *absolute(const char *path)
 {
     const char *base = *path == '/' ? "" : working_folder();
     if (base == NULL) {
-        fail(EXIT_USAGE, "%s is relative to the working folder, which is gone", repr(path));
+        fail(EXIT_USAGE, "%s starts at a working folder that has been removed", repr(path));
+        hint("say it from `/` on");
         return NULL;
     }
     char *whole = joined(base, path, "");

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sidecall.outcome import Outcome
+
 COMMANDS = {
     "exec": "run a command of a service",
     "describe": "say what a service offers",
@@ -90,7 +92,7 @@ def occupy_closed_streams() -> None:
     os.close(fd)
 
 
-def complain(error: SidecallError) -> None:
+def complain(error: SidecallError | Outcome) -> None:
     """Say on stderr what is wrong: one sentence, and a hint under it."""
     say(error.reason)
     if error.hint:

@@ -169,7 +169,7 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
     if outcome.reason and outcome.kind != SIGNALED:
-        complain(SidecallError(outcome.reason, outcome.hint))
+        complain(outcome)
     code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
         os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds

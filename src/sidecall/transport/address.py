@@ -47,7 +47,7 @@ def absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
-        raise UsageError(f"{path!r} is relative to the working folder, which is gone") from None
+        raise UsageError(f"{path!r} starts at a working folder that has been removed", "say it from `/` on") from None
 
 
 def connect(path: str, wait: float = 0.0) -> socket:
