@@ -85,10 +85,15 @@ def _dispatch(words: list[str]) -> int:
     return main_of(words[1:])
 
 
+CLOSED: set[int] = set()
+"""Which of stdin, stdout and stderr this process was started without."""
+
+
 def occupy_closed_streams() -> None:
     """Open /dev/null in the place of a closed stdin, stdout or stderr, so that no socket of ours gets there."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
+        CLOSED.add(fd)
     os.close(fd)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
-from sidecall.cli import complain, say
+from sidecall.cli import CLOSED, complain, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
 from sidecall.client.signals import die_of
@@ -116,6 +117,8 @@ def _outcome_fd(options: Parsed) -> int:
 
     fd = options.integer("outcome-fd", -1, 0)
     try:
+        if fd in CLOSED:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)  # stdout itself is left to the command
     except (OSError, OverflowError):
         raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
@@ -168,7 +171,7 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         usage = outcome.usage
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
-    if outcome.reason and outcome.kind != SIGNALED:
+    if outcome.kind not in {EXITED, SIGNALED}:
         complain(outcome)
     code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
