@@ -32,8 +32,8 @@ none of them, except in `podman exec`: that is called on the host, into the serv
 TARGETS = """\
 ## Targets
 
-Set before measuring; each is a ratio within this run, or a figure. What is not met is said. That a server stays as it is
-after many calls is taken for less than 1 MB more, and a call that takes at most a tenth longer.
+Set before measuring; each is a ratio within this run, or a figure. What is not met is said. A server stays as it was
+after many calls if it holds at most 1 MB more, and a call takes at most a tenth longer.
 
 """
 EXPLAINED = {
