@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -171,6 +172,7 @@ def main() -> int:
     parser.add_argument("rounds", type=int, nargs="?", help="for a short try-out")
     parser.add_argument("--recorded", type=Path, help="only make the page of a record again, into its folder")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and leave nothing running
     programs = find_programs(given.venv, os.environ.get("SIDECALL_BENCH_SERVER", ""))
     if given.recorded:
         write(Results.read(given.recorded), list(programs.servers), given.recorded.parent)

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -57,8 +58,8 @@ class Place:
 
     def _start_agent(self) -> subprocess.Popen[bytes]:
         pipes = subprocess.PIPE
-        agent = subprocess.Popen(self._agent_words, stdin=pipes, stdout=pipes, bufsize=0)
-        self._stack.callback(stop, agent)
+        agent = subprocess.Popen(self._agent_words, stdin=pipes, stdout=pipes, bufsize=0, start_new_session=True)
+        self._stack.callback(stop_group, agent)
         return agent
 
     def ask(self, action: str, *arguments: object) -> float:
@@ -67,17 +68,15 @@ class Place:
         Raises:
             CaseFailed: it could not be done, or did not end.
         """
-        agent = self._agent
-        assert agent.stdin is not None
-        assert agent.stdout is not None
-        agent.stdin.write(json.dumps([action, *arguments]).encode() + b"\n")
-        if not select.select([agent.stdout], [], [], PATIENCE)[0]:
-            stop(agent)
-            self._agent = self._start_agent()
-            raise CaseFailed(f"not ended after {PATIENCE:.0f} seconds")
-        line = agent.stdout.readline()
+        assert self._agent.stdin is not None
+        assert self._agent.stdout is not None
+        self._agent.stdin.write(json.dumps([action, *arguments]).encode() + b"\n")
+        ready, _, _ = select.select([self._agent.stdout], [], [], PATIENCE)
+        line = self._agent.stdout.readline() if ready else b""
         if not line:
-            raise CaseFailed("the agent that measures has ended")
+            stop_group(self._agent)
+            self._agent = self._start_agent()
+            raise CaseFailed("the agent that measures has ended" if ready else f"hung for {PATIENCE:.0f} seconds")
         number, reason = json.loads(line)
         if number is None:
             raise CaseFailed(reason)
@@ -96,6 +95,13 @@ class Place:
         process = subprocess.Popen(words, stdin=null, stdout=null, stderr=null)
         self._stack.callback(stop, process)
         return process
+
+
+def stop_group(agent: subprocess.Popen[bytes]) -> None:
+    """End an agent and what it runs: it leads a group of its own, and what is in a container goes with that."""
+    if agent.poll() is None:
+        os.killpg(agent.pid, signal.SIGTERM)
+    stop(agent)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

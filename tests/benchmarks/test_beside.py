@@ -150,6 +150,13 @@ def test_what_fails_raises_with_its_reason(place: Place, request_: tuple[object,
     assert isinstance(place.ask("command", ["true"]), float)
 
 
+def test_an_agent_that_dies_fails_its_case_alone(place: Place) -> None:
+    """What kills the process that measures is told, and the next measurement has a new one."""
+    with pytest.raises(CaseFailed, match="the agent that measures has ended"):
+        place.ask("command", ["sh", "-c", "kill -KILL $PPID"])
+    assert isinstance(place.ask("command", ["true"]), float)
+
+
 def test_what_is_not_installed_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way that cannot be measured here is named with what it lacks."""
     monkeypatch.setenv("PATH", "/nowhere")
