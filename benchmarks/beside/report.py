@@ -40,7 +40,7 @@ EXPLAINED = {
     "latency": "A call of `true`, start to end. *Spawns*: how many local spawns it takes.",
     "rates": "Calls of `true` a second, by how many are made at once. The service has 64 slots.",
     "streams": "Zeros through `cat`, in by stdin and out by stdout, where they are counted. "
-    f"A quarter as many through: {', '.join(streams.SLOW)}.",
+    f"A quarter as many through: {'; '.join(streams.SLOW)}.",
     "memory": "RSS of the server's process, and PSS of it with its nurse and keepers, without the commands.",
     "beside": "A call of `true` by the native client while others run.",
     "rules": "Calls of the library on one host.",
