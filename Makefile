@@ -25,7 +25,7 @@ attacks: ## what a hostile caller tries, and what it comes to, as a table
 fuzz: ## a minute of fuzzing in all: codec, states, parameters, calls, configuration
 	tools/fuzz.sh 12
 
-native: ## the native client of `sidecall exec`: static binaries for x86_64 and aarch64 in build/native
+native: ## the native client of `sidecall exec` and `connect`: static binaries for x86_64 and aarch64 in build/native
 	native/build.sh
 
 native-test: ## the native client with sanitizers, against the tests of the Python one
