@@ -27,7 +27,6 @@ clean=$PWD/build/bench/venv # nothing but the pure wheel: what a start of Python
 rm -rf "$clean"
 "$python" -m venv --without-pip "$clean"
 "$dev" -m pip --disable-pip-version-check --python "$clean/bin/python" install --quiet --no-index --no-deps "$wheel"
-client=build/native/sidecall-client-$(uname -m)
 native/build.sh >&2
 
 exec "$dev" benchmarks/bench.py "$clean" "$@"

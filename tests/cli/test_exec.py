@@ -389,8 +389,11 @@ def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
 
 
 def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
-    """In an interactive shell a call is a job like any other: Ctrl-Z, fg, Ctrl-C."""
-    script = f"trap 'exit 9' INT; echo $$ >{folder}/pid; while :; do sleep 0.02; done"
+    """In an interactive shell a call is a job like any other: Ctrl-Z, fg, Ctrl-C.
+
+    The command starts none of its own: a shell in vfork(2) waits in state D for a child that was stopped.
+    """
+    script = f"trap 'exit 9' INT; echo $$ >{folder}/pid; while :; do :; done"
     pid, terminal = pty.fork()
     if not pid:
         os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
