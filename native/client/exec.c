@@ -84,7 +84,7 @@ static bool keep_outcome_fd(int *fd)
     if (*fd != STDIN_FILENO && *fd != STDOUT_FILENO)
         return true;
     *fd = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
-    return *fd >= 0 || fail(EXIT_BUG, "cannot keep the descriptor for the outcome: %s", error_text(errno));
+    return *fd >= 0 || fail_short(errno);
 }
 
 static bool check_variables(const struct list *variables)

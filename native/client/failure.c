@@ -34,6 +34,11 @@ bool hint(const char *format, ...)
     return false;
 }
 
+bool fail_short(int error)
+{
+    return fail(EXIT_UNAVAILABLE, "this process cannot go on: %s; nothing was started", error_text(error));
+}
+
 void forget_failure(void)
 {
     failure.code = 0;

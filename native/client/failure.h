@@ -37,6 +37,9 @@ void fail_as_told(int code, const void *reason, size_t reason_length, const void
 /* Note what can be done about it; return false. */
 __attribute__((format(printf, 1, 2))) bool hint(const char *format, ...);
 
+/* Note that this process cannot go on, for want of a descriptor, say; nothing has been asked for yet. Return false. */
+bool fail_short(int error);
+
 void forget_failure(void);
 
 /* Write one line of ours to stderr. */

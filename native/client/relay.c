@@ -60,7 +60,7 @@ static bool open_stream(struct stream *stream, int fd, mode_t type)
     stream->nonblocking = stream->fd >= 0 || S_ISREG(type);
     if (stream->fd < 0)
         stream->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    return stream->fd >= 0 || fail(EXIT_BUG, "cannot relay the streams: %s", error_text(errno));
+    return stream->fd >= 0 || fail_short(errno);
 }
 
 bool open_relay(struct relay *relay, struct channel *channel, const enum mode *modes, const mode_t *types)

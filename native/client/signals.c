@@ -43,7 +43,7 @@ bool watch_signals(void)
         if (sigismember(&before, FORWARDED[i]))
             sigdelset(&watched.signals, FORWARDED[i]);
     watched.fd = signalfd(-1, &watched.signals, SFD_NONBLOCK | SFD_CLOEXEC);
-    return watched.fd >= 0 || fail(EXIT_BUG, "cannot watch for signals: %s", error_text(errno));
+    return watched.fd >= 0 || fail_short(errno);
 }
 
 int signal_descriptor(void)
