@@ -43,23 +43,23 @@ static void check_line(const struct line *line)
         check(is_printable(decode(&at, end)), "a sentence is printable");
 }
 
-static struct request request_of(int words)
+static struct request request_of(bool wants_help)
 {
     static char *help[] = {"--help", NULL}, *none[] = {NULL};
-    return (struct request){.command = "true", .arguments = words == 3 ? help : none};
+    return (struct request){.command = "true", .arguments = wants_help ? help : none};
 }
 
 /* Begin a call that relays all its streams to /dev/null, as if CALL had been sent. */
 static void begin(struct call *call, struct request request)
 {
     static const mode_t types[3] = {0};
-    static const enum mode relayed[3] = {MODE_RELAYED, MODE_RELAYED, MODE_RELAYED}, none[3] = {MODE_NONE};
+    static const enum mode none[3] = {MODE_NONE};
     *call = (struct call){.request = request, .name = "tool", .quiet = true};
     begin_attempt(call, -1, true);
     open_relay(&call->relay, &call->channel, none, types);
     for (int i = 0; i < 3; i++) {
         struct stream *stream = &call->relay.streams[i];
-        stream->mode = relayed[i];
+        stream->mode = MODE_RELAYED;
         stream->fd = open("/dev/null", O_RDWR | O_CLOEXEC);
         stream->credit = i == 0 ? INITIAL_WINDOW / 2 : INITIAL_WINDOW;
         stream->nonblocking = i == 1; /* stderr's bytes stay pending */
@@ -123,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct end whole, cut;
     if (size == 0 || size > MOST_INPUT)
         return 0;
-    struct request request = request_of(data[0] % 2 ? 3 : 2);
+    struct request request = request_of(data[0] % 2);
     whole = answer_to(request, data + 1, size - 1, size);
     cut = answer_to(request, data + 1, size - 1, 1 + data[0] / 2);
     check(cut.code == whole.code, "the end does not depend on how the bytes are cut");
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
     for (long i = 0; i < rounds; i++) {
         size_t size = make_input(input);
         LLVMFuzzerTestOneInput(input, size);
-        ends[answer_to(request_of(2), input + 1, size - 1, size).code & 255]++;
+        ends[answer_to(request_of(false), input + 1, size - 1, size).code & 255]++;
     }
     fprintf(stderr, "%ld answers; ends:", rounds);
     for (int i = 0; i < 256; i++)

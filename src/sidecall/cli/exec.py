@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from sidecall.cli import CLOSED, complain, say
@@ -116,12 +115,13 @@ def _outcome_fd(options: Parsed) -> int:
     import fcntl
 
     fd = options.integer("outcome-fd", -1, 0)
+    not_open = UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`")
+    if fd in CLOSED:
+        raise not_open
     try:
-        if fd in CLOSED:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)  # stdout itself is left to the command
     except (OSError, OverflowError):
-        raise UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`") from None
+        raise not_open from None
 
 
 def _write_outcome(outcome: Outcome, fd: int, options: Parsed) -> None:

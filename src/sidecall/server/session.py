@@ -259,8 +259,8 @@ class Session:
         try:
             await self._admitted(call)
             if self._answered:
-                pass  # the caller broke the protocol while it waited
-            elif self._ended_by:
+                return  # the caller broke the protocol while it waited
+            if self._ended_by:
                 self._service.log(f"call {self.call_id} ends by signal {self._ended_by} before its start")
                 self._record(outcome="signaled before its start", signal=self._ended_by)
                 self._send(signalled_before_start(self._ended_by, time.monotonic() - arrived))

@@ -19,12 +19,14 @@ def find_executable(program: str, environ: Mapping[str, str]) -> str:
         NoSuchCommand: there is no such file.
         CannotExecute: there is one, but it may not be executed.
     """
-    folders = [""] if "/" in program else environ.get("PATH", os.defpath).split(":")
-    found = [path for path in (os.path.join(folder, program) for folder in folders) if os.path.isfile(path)]
-    for path in found:
-        if os.access(path, os.X_OK):
-            return path
-    if found or ("/" in program and os.path.isdir(program)):
+    is_there = False
+    for folder in [""] if "/" in program else environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(folder, program)
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            is_there = True
+    if is_there or ("/" in program and os.path.isdir(program)):
         raise CannotExecute(f"{program!r} is not executable", "set its execute bit with `chmod +x`")
     raise no_such_command(program)
 

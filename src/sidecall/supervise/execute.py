@@ -11,6 +11,9 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+from sidecall.errors import SidecallError
+from sidecall.supervise.executable import find_executable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,11 +34,11 @@ def execute(job: Job, streams: Sequence[int]) -> int:
         OSError: executing it failed; `filename` is the working folder if that was the reason.
         subprocess.SubprocessError: a limit or a priority could not be set.
     """
-    path = _found(job.argv[0], job.environ) if job.is_plain and min(streams) > 2 else None
+    path = _found(job) if job.is_plain and min(streams) > 2 else None
     return _with_subprocess(job, streams) if path is None else _spawn(path, job, streams)
 
 
-def _spawn(path: bytes, job: Job, streams: Sequence[int]) -> int:
+def _spawn(path: str, job: Job, streams: Sequence[int]) -> int:
     return os.posix_spawn(
         path,
         job.argv,
@@ -46,15 +49,13 @@ def _spawn(path: bytes, job: Job, streams: Sequence[int]) -> int:
     )
 
 
-def _found(program: bytes, environ: dict[bytes, bytes]) -> bytes | None:
-    """Return the file that execvp(3) would execute; None if there may be none."""
-    if b"/" in program:
-        return program
-    for folder in environ.get(b"PATH", os.defpath.encode()).split(b":"):
-        path = os.path.join(folder, program)
-        if os.access(path, os.X_OK) and os.path.isfile(path):
-            return path
-    return None
+def _found(job: Job) -> str | None:
+    """Return the file that executing a job's program would run; None for none, which `subprocess` explains."""
+    path = os.fsdecode(job.environ.get(b"PATH", os.defpath.encode()))
+    try:
+        return find_executable(os.fsdecode(job.argv[0]), {"PATH": path})
+    except SidecallError:
+        return None
 
 
 def _with_subprocess(job: Job, streams: Sequence[int]) -> int:
