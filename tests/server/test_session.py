@@ -55,6 +55,11 @@ def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.M
         ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 1, 1, 1)), 1, "the passed descriptors did not arrive"),
         ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 9, 0, 0)), 76, "Call has an unknown mode 9 for stream 0"),
         (
+            (HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0b10000111, 0, 0, 0)),
+            76,
+            "Call has unknown flags 0b10000110",
+        ),
+        (
             (HELLO, m.Call(b"a\0b", (), (), b"", b"/", (), 0, 0, 0, 0, 0)),
             64,
             "a command's words cannot be empty or have",

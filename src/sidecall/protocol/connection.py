@@ -99,6 +99,8 @@ class Connection:
         return ""
 
     def _open_streams(self, call: m.Call) -> str:
+        if unknown := call.flags & ~m.FLAGS:
+            return f"Call has unknown flags {unknown:#010b}"
         for stream, mode in enumerate(call.streams):
             if mode not in {m.NULL, m.PASSED, m.RELAYED}:
                 return f"Call has an unknown mode {mode} for stream {stream}"

@@ -34,6 +34,8 @@ PASSED = 1
 RELAYED = 2
 
 FLAG_NO_WAIT = 1
+FLAGS = FLAG_NO_WAIT
+"""All that there are."""
 
 ENDED_EXITED = 0
 ENDED_SIGNALED = 1
