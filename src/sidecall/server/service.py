@@ -103,11 +103,11 @@ class CallService:
         """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
         peer = peer_of(sock)
         count = self._connections.get(peer.uid, 0)
-        has_room = count < self.config.per_caller
-        if self.admission.closed or not has_room:
-            self.log(f"uid {peer.uid} has {count} connections: one more is refused")
+        if self.admission.closed or count >= self.config.per_caller:
+            refusal = ServiceBusy(*SHUTTING_DOWN) if self.admission.closed else TOO_MANY
+            self.log(f"uid {peer.uid} has {count} connections, one more is refused: {refusal.reason}")
             with sock, contextlib.suppress(OSError):
-                sock.send(refuse(TOO_MANY if not has_room else ServiceBusy(*SHUTTING_DOWN)))
+                sock.send(refuse(refusal))
             return
         self._connections[peer.uid] = count + 1
         self._sessions[Session(self, sock, peer, listener, str(next(self._ids)))] = None
