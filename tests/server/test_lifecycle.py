@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -213,6 +215,38 @@ def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) ->
     finally:
         server.kill()
         server.wait()
+
+
+def test_logs_that_nobody_reads_hold_up_no_call(folder: Path, sidecall: Run) -> None:
+    """A server whose stderr is a full pipe that nobody reads loses its log, audit and all, and serves on."""
+    (folder / "x.toml").write_text(
+        '[service]\nname = "x"\naudit = "-"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
+    )
+    unread, full = os.pipe()
+    fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    os.write(full, b"x" * select.PIPE_BUF)
+    server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=full)
+    try:
+        assert sidecall("ping", "--wait", "20", "x").returncode == 0
+        server.send_signal(signal.SIGHUP)
+        done = sidecall("exec", "x", "three")
+        assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
+        server.terminate()
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(full)
+        os.close(unread)
+
+
+def test_a_caller_writes_no_line_of_the_log(serve: Callable[..., Server], sidecall: Run) -> None:
+    """The name of what it calls stands in the log as one printable line, as long as a line may be."""
+    server = serve("-v", "--allow-any", "x")
+    assert sidecall("exec", "x", "no\nsidecall: call 9 exited 0").returncode == 127
+    assert sidecall("exec", "x", "\n" * 3000).returncode == 126
+    assert "sidecall: call 1 starts: no\\nsidecall: call 9 exited 0" in server.log().splitlines()
+    assert max(map(len, server.log().splitlines())) < select.PIPE_BUF
 
 
 HELLO = m.Hello(m.VERSION, (), "test")

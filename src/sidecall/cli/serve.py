@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from sidecall.cli import say
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import die_of
 from sidecall.errors import UsageError
 from sidecall.server.config import Listen, Service, default_slots, only_me
 from sidecall.server.lifecycle import Offer, run
 from sidecall.server.loading import load
+from sidecall.server.notify import say
 from sidecall.server.service import CallService
 from sidecall.transport.address import absolute, socket_path
 from sidecall.transport.listener import Listener

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError
-from sidecall.server.notify import say
+from sidecall.server.notify import say, write_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,13 +51,13 @@ class Audit:
         return self._fd >= 0
 
     def record(self, call_id: str, listener: str, peer: Peer, **fields: object) -> None:
-        """Write one line; a full disk loses the line, not the call, and is said on stderr."""
+        """Write one line; if that cannot be done at once the line is lost, not the call, and it is said on stderr."""
         if not self.is_kept:
             return
         head = {"time": _now(), "call": call_id, "listener": listener, "uid": peer.uid, "gid": peer.gid}
         line = self._render(head | fields).encode() + b"\n"
         try:
-            os.write(self._fd, line)
+            write_at_once(self._fd, line)
         except OSError as error:
             say(f"the audit log cannot be written: {error.strerror}")
 

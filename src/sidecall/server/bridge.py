@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import traceback
 from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
-from sidecall.server.notify import say
+from sidecall.server.notify import say, say_bug
 from sidecall.supervise.keeper import Job
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.credentials import peer_of
@@ -99,7 +98,7 @@ class Bridge:
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._apps[task]
         if (error := task.exception()) is not None and not isinstance(error, KeeperLost):
-            traceback.print_exception(error)
+            say_bug(error)
         if not self._ending:
             self._door.open()
 

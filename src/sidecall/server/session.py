@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import time
-import traceback
 from typing import TYPE_CHECKING
 
 import sidecall
@@ -27,6 +26,7 @@ from sidecall.server.admission import SHUTTING_DOWN
 from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
+from sidecall.server.notify import say_bug
 from sidecall.server.preparation import check, prepared
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.channel import Channel
@@ -246,8 +246,8 @@ class Session:
             self._record(outcome="lost")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
-        except Exception:  # a bug in one session must not end the others
-            traceback.print_exc()
+        except Exception as error:  # a bug in one session must not end the others
+            say_bug(error)
         finally:
             self._finish()
 
