@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Server
+    from conftest import Run, Server
 
 HELLO = m.Hello(1, (b"pass",), "test")
 TRUE = m.Call(b"true", (), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
@@ -137,3 +139,33 @@ def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Serv
     heard = answers(server, HELLO, TRUE, m.Signal(2), then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
     assert [type(message) for message in heard][-1] in {m.Exit, m.Refused}
     end(first)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("OSError(5, 'Input/output error')", "the service cannot serve the call: Input/output error"),
+        ("sidecall.ServiceUnavailable('no room')", "no room"),
+        ("RuntimeError('odd')", "a bug in the service: RuntimeError: odd"),
+        ("sidecall.supervise.process.KeeperLost()", "the process that kept it was killed"),
+    ],
+)
+def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
+    serve: Callable[..., Server], sidecall: Run, folder: Path, error: str, reason: str
+) -> None:
+    """Whatever goes wrong in the service after a start: nobody is told that the command returned 0, though it did."""
+    config, program = folder / "x.toml", folder / "faulty"
+    config.write_text(f'[service]\nname = "x"\naudit = "{folder}/audit"\n[commands.true]\nargv = ["true"]\n')
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nimport sidecall.supervise.process\nfrom sidecall.cli import main\n"
+        "from sidecall.server.paths import Paths\n\n"
+        f"def commit(paths):\n    raise {error}\n\nPaths.commit = commit\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    server = serve("-v", "--config", str(config), program=str(program))
+    done = sidecall("exec", "x", "true")
+    assert (done.returncode, done.stdout) == (125, b"")
+    server.await_log(f"call 1 is lost: {reason}")
+    (line,) = map(json.loads, (folder / "audit").read_text().splitlines())
+    assert line == line | {"call": "1", "command": "true", "outcome": "lost", "reason": reason}
+    server.forget_tracebacks()

@@ -158,6 +158,11 @@ class Execution:
             self._process.on_end(deadline.cancel)
 
     @property
+    def has_started(self) -> bool:
+        """Tell whether the command has been executed."""
+        return self._process is not None
+
+    @property
     def moved(self) -> dict[str, int]:
         """How many bytes of each relayed stream went through here; those of passed ones nobody counts."""
         names = ("stdin", "stdout", "stderr")

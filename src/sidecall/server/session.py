@@ -16,11 +16,12 @@ from sidecall.errors import (
     ServiceBusy,
     ServiceUnavailable,
     SidecallError,
+    one_line,
 )
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import DONE, RUNNING, SERVICE
+from sidecall.protocol.states import DONE, SERVICE
 from sidecall.server import policy
 from sidecall.server.admission import SHUTTING_DOWN
 from sidecall.server.callers import UNMAPPED
@@ -242,12 +243,12 @@ class Session:
         except SidecallError as error:
             self._refuse(error)
         except KeeperLost:
-            self._service.log(f"call {self.call_id} is lost: the process that kept it was killed")
-            self._record(outcome="lost")
+            self._lose("the process that kept it was killed")
         except OSError as error:
-            self._refuse(ServiceUnavailable(f"the service cannot take the call: {error.strerror}"))
+            self._refuse(ServiceUnavailable(f"the service cannot serve the call: {error.strerror}"))
         except Exception as error:  # a bug in one session must not end the others
             say_bug(error)
+            self._lose(f"a bug in the service: {type(error).__name__}: {error}")
         finally:
             self._finish()
 
@@ -338,9 +339,19 @@ class Session:
         greeting, self._greeting = self._greeting, ()
         self._channel.send(*greeting, *messages)
 
+    def _lose(self, reason: str) -> None:
+        """Write down that nobody knows how the call ended; its caller knows by the end of the stream without an end."""
+        if self._answered:
+            return
+        self._service.log(f"call {self.call_id} is lost: {one_line(reason)}")
+        self._record(outcome="lost", reason=one_line(reason))
+
     def _refuse(self, error: SidecallError) -> None:
-        """Say why, if that can still be said: not after the start, nor twice."""
-        if self._channel.connection.states[SERVICE] in {RUNNING, DONE}:
+        """Say why, if that can still be said: not twice, and after the start the call is lost instead."""
+        if self._answered:
+            return
+        if self._execution is not None and self._execution.has_started:
+            self._lose(error.reason)
             return
         code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
         self._service.log(f"call {self.call_id} refused: {error.reason}")
