@@ -175,6 +175,28 @@ def test_checks_a_configuration(folder: Path, sidecall: Run) -> None:
     assert done.stderr.decode() == f"sidecall: {bad}: service.slotz: expected no such key (did you mean 'slots'?)\n"
 
 
+@pytest.mark.parametrize(
+    ("target", "trouble"), [("folder", "it is a folder"), ("gone/audit", "its folder is not there")]
+)
+def test_an_audit_log_that_cannot_be_written_is_a_mistake(
+    serve: Callable[..., Server], folder: Path, sidecall: Run, target: str, trouble: str
+) -> None:
+    """It is found by `--check`, at the start and when the configuration is read again, and told by file and key."""
+    (folder / "folder").mkdir()
+    good, bad = CONFIG, CONFIG.replace("slots = 2", f'audit = "{target}"')
+    config = folder / "kit.toml"
+    config.write_text(bad)
+    reason = f"{config}: service.audit: expected a file that can be written ({trouble}), not '{folder}/{target}'"
+    for words in (("--check",), ()):
+        done = sidecall("serve", "--config", str(config), *words)
+        assert (done.returncode, done.stderr.decode()) == (78, f"sidecall: {reason}\n")
+    config.write_text(good)
+    server = serve("--config", str(config))
+    config.write_text(bad)
+    server.process.send_signal(signal.SIGHUP)
+    assert server.await_log("the old configuration is kept") == f"sidecall: the old configuration is kept: {reason}"
+
+
 def test_a_live_service_is_never_displaced(tool: Server, sidecall: Run) -> None:
     """A second server on one name is refused, and the first goes on."""
     assert sidecall("serve", "--allow-any", "tool").returncode == 75

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecall.errors import ConfigError
-from sidecall.server.audit import Audit, shown
+from sidecall.server.audit import Audit, obstacle, shown
 from sidecall.transport.credentials import Peer
 
 if TYPE_CHECKING:
@@ -51,6 +52,20 @@ def test_a_file_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path) -
     """A service that cannot keep its log does not start."""
     with pytest.raises(ConfigError, match=r"cannot open the audit log .*: No such file or directory"):
         Audit(str(tmp_path / "gone" / "log"), "json")
+
+
+def test_a_fifo_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    """It cannot be opened; one that has a reader can."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="cannot open the audit log"):
+        Audit(str(tmp_path / "fifo"), "json")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert obstacle(str(tmp_path / "fifo")) == ""
+    audit = Audit(str(tmp_path / "fifo"), "json")
+    audit.record("1", "tool", Peer(0, 0))
+    audit.close()
+    assert json.loads(os.read(reader, 4096))["call"] == "1"
+    os.close(reader)
 
 
 def test_a_full_disk_loses_the_line_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:

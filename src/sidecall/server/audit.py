@@ -21,6 +21,10 @@ FORMATS = ("json", "text")
 """An object a line, or `key=value` pairs with JSON values for those that have spaces in them."""
 
 
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+"""Without O_NONBLOCK the opening of a FIFO waits for a reader. Source: fifo(7)."""
+
+
 class Audit:
     """Appends lines to a file, or writes them to stderr.
 
@@ -31,7 +35,7 @@ class Audit:
         form: one of `FORMATS`.
 
     Raises:
-        ConfigError: the file cannot be opened.
+        ConfigError: the file cannot be opened; a FIFO that nobody reads cannot.
     """
 
     def __init__(self, target: str, form: str) -> None:
@@ -41,7 +45,7 @@ class Audit:
             self._fd = os.dup(2)
         elif target:
             try:
-                self._fd = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = os.open(target, _APPENDING | os.O_CREAT, 0o600)
             except OSError as error:
                 raise ConfigError(f"cannot open the audit log {target}: {error.strerror}") from error
 
@@ -66,6 +70,18 @@ class Audit:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def obstacle(target: str) -> str:
+    """Return why a file cannot be appended to, as far as can be told without making or opening it; else nothing."""
+    if os.path.isdir(target):
+        return "it is a folder"
+    if os.path.exists(target):
+        return "" if os.access(target, os.W_OK) else "it may not be written"
+    above = os.path.dirname(target)
+    if not os.path.isdir(above):
+        return "its folder is not there"
+    return "" if os.access(above, os.W_OK | os.X_OK) else "its folder may not be written"
 
 
 def _as_json(fields: Mapping[str, object]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
-from sidecall.server.audit import FORMATS
+from sidecall.server.audit import FORMATS, obstacle
 from sidecall.server.config import SCRATCH, Command, Identity, Listen, Service, only_me
 from sidecall.server.parameters import TYPES, Parameter
 from sidecall.server.table import Table
@@ -106,7 +106,12 @@ def _socket(table: Table, name: str) -> str:
 
 def _audit(table: Table) -> str:
     target = table.text("audit")
-    return target if target in {"", "-"} else _from_the_file(table, target)
+    if target in {"", "-"}:
+        return target
+    target = _from_the_file(table, target)
+    if trouble := obstacle(target):
+        table.fail("audit", f"a file that can be written ({trouble})", target)
+    return target
 
 
 def _volumes(tables: Table, mounts: Mapping[str, str]) -> tuple[Volume, ...]:
