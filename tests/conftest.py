@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,10 +91,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of the test's sockets."""
-    monkeypatch.setenv("SIDECALL_DIR", str(tmp_path))
-    return tmp_path
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder of the test's sockets. A test may open it to other users.
+
+    It is not beneath pytest's own folder: whichever pytest starts closes that to others again.
+    """
+    with tempfile.TemporaryDirectory(prefix="sidecall-test-") as name:
+        monkeypatch.setenv("SIDECALL_DIR", name)
+        yield Path(name)
 
 
 @pytest.fixture
