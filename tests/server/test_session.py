@@ -158,8 +158,8 @@ def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
     config.write_text(f'[service]\nname = "x"\naudit = "{folder}/audit"\n[commands.true]\nargv = ["true"]\n')
     program.write_text(
         f"#!{sys.executable}\nimport sys\nimport sidecall.supervise.process\nfrom sidecall.cli import main\n"
-        "from sidecall.server.paths import Paths\n\n"
-        f"def commit(paths):\n    raise {error}\n\nPaths.commit = commit\nsys.exit(main())\n"
+        "from sidecall.server.execution import Execution\n\n"
+        f"async def drained(execution):\n    raise {error}\n\nExecution.drained = drained\nsys.exit(main())\n"
     )
     program.chmod(0o755)
     server = serve("-v", "--config", str(config), program=str(program))
@@ -169,3 +169,58 @@ def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
     (line,) = map(json.loads, (folder / "audit").read_text().splitlines())
     assert line == line | {"call": "1", "command": "true", "outcome": "lost", "reason": reason}
     server.forget_tracebacks()
+
+
+SLOW = """\
+#!{python}
+import os, shutil, sys, time
+from sidecall.cli import main
+from sidecall.server.paths import Paths
+
+def slow(work):
+    def wait(*arguments, **options):
+        open("{folder}/begun", "w").close()
+        while not os.path.exists("{folder}/go"):
+            time.sleep(0.01)
+        return work(*arguments, **options)
+    return wait
+
+{what} = slow({what})
+sys.exit(main())
+"""
+
+MAKE = """
+[service]
+name = "x"
+slots = 2
+[volumes.data]
+path = "."
+access = "write"
+[commands.true]
+argv = ["true"]
+[commands.make]
+argv = ["sh", "-c", 'touch "$1"; echo $SIDECALL_SCRATCH', "-", "{out}"]
+scratch = true
+parameters.out = { type = "path", access = "write", replace = true }
+"""
+
+
+@pytest.mark.parametrize("what", ["Paths.commit", "shutil.rmtree"])
+def test_slow_work_on_files_holds_up_its_own_call_alone(
+    serve: Callable[..., Server], sidecall: Run, folder: Path, what: str
+) -> None:
+    """While a large file or a scratch folder of a call is being removed others go on; it ends when that is done."""
+    (folder / "x.toml").write_text(MAKE)
+    (folder / "slow").write_text(SLOW.format(python=sys.executable, folder=folder, what=what))
+    (folder / "slow").chmod(0o755)
+    serve("--config", str(folder / "x.toml"), program=str(folder / "slow"))
+    caller = start("x", "make", "--out", str(folder / "out"))
+    scratch = first_line(caller)
+    while not (folder / "begun").exists():
+        assert caller.poll() is None
+    assert sidecall("exec", "x", "true").returncode == 0
+    assert caller.poll() is None
+    (folder / "go").touch()
+    assert end(caller)[0] == 0
+    assert (folder / "out").exists()
+    assert not os.path.exists(scratch)

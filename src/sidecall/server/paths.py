@@ -110,8 +110,16 @@ class Paths:
             raise _explain(error, None, shown, place.volume) from error
         return self._name_of(fd) if self._holds else _own_path(place)
 
+    @property
+    def replaces(self) -> bool:
+        """Tell whether there is anything to commit."""
+        return bool(self._replacements)
+
     def commit(self) -> str:
-        """Put every replaced file into its place; return what went wrong, or an empty string."""
+        """Put every replaced file into its place; return what went wrong, or an empty string.
+
+        It takes long where a large file was there: the kernel gives its blocks back within rename(2).
+        """
         for replacement in self._replacements:
             try:
                 replacement.commit()

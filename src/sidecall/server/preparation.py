@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server import policy
+from sidecall.server.aside import aside
 from sidecall.server.paths import Paths
 from sidecall.server.volumes import Atlas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from sidecall.protocol.messages import Call
     from sidecall.server.config import Command, Service
@@ -37,25 +38,33 @@ def check(service: Service, call: Call) -> Plan:
         return policy.plan(service, call, own_environment(), paths, scratch="/")
 
 
-@contextmanager
-def prepared(service: Service, call: Call, call_id: str) -> Iterator[Prepared]:
-    """Make what a call needs, for as long as its command runs.
+@asynccontextmanager
+async def prepared(service: Service, call: Call, call_id: str) -> AsyncIterator[Prepared]:
+    """Make what a call needs, for as long as its command runs. What the command may have filled is removed aside.
 
     Raises:
         SidecallError: see `policy.plan`.
         OSError: there is no room for a folder or a descriptor.
     """
     command = policy.command_of(service, call)
-    with ExitStack() as stack:
+    with ExitStack() as making:
         private = scratch = ""
         if command is not None and (command.scratch or _names_files(command)):
             folder = tempfile.TemporaryDirectory(prefix=f"sidecall-{call_id}-", ignore_cleanup_errors=True)
-            private = stack.enter_context(folder)
+            private = making.enter_context(folder)
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
-        paths = stack.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))
+        paths = making.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
-        yield Prepared(policy.plan(service, call, environ, paths, scratch), paths)
+        ready = Prepared(policy.plan(service, call, environ, paths, scratch), paths)
+        made = making.pop_all()
+    try:
+        yield ready
+    finally:
+        if scratch or paths.replaces:
+            await aside(made.close)
+        else:
+            made.close()
 
 
 @functools.cache

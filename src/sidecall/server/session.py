@@ -24,6 +24,7 @@ from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, SERVICE
 from sidecall.server import policy
 from sidecall.server.admission import SHUTTING_DOWN
+from sidecall.server.aside import aside
 from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
@@ -302,7 +303,7 @@ class Session:
     async def _execute(self, call: m.Call, arrived: float) -> None:
         execution = self._execution = Execution(self._channel, call)
         try:
-            with prepared(self._offer(), call, self.call_id) as (plan, paths):
+            async with prepared(self._offer(), call, self.call_id) as (plan, paths):
                 self._plan = plan
                 began = time.monotonic()
                 self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
@@ -311,7 +312,7 @@ class Session:
                 if self._starts_stopped:
                     execution.signal(TSTP)
                 end = await execution.ended()
-                if end.ok and (failure := paths.commit()):
+                if end.ok and paths.replaces and (failure := await aside(paths.commit)):
                     self._service.log(f"call {self.call_id}: {failure}")
                     end = end.unplaced()
             times = began - arrived, time.monotonic() - began
