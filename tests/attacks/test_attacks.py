@@ -82,8 +82,8 @@ def kit(serve: Callable[..., Server], folder: Path, data: Path) -> Iterator[Serv
     """Return the service under attack."""
     (folder / "kit.toml").write_text(CONFIG)
     server = serve("-v", "--config", str(folder / "kit.toml"))
-    client.run("kit", ["print"])
-    before = descriptors(server)
+    assert client.run("kit", ["read", "--file", f"{data}/file"], stdout=client.PIPE).stdout == b"harmless"
+    before = descriptors(server)  # the folder for the calls' folders among them
     yield server
     assert client.run("kit", ["print"], timeout=20).returncode == 0
     deadline = time.monotonic() + 15

@@ -108,7 +108,12 @@ def _any_command(options: Parsed) -> Service:
 
 def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[[], Service] | None = None) -> int:
     offers = {listen.name: _offer(service, listen) for listen in service.listeners}
-    return _end(run(offers, CallService(service, log, reload)))
+    calls = CallService(service, log, reload)
+    try:
+        code = run(offers, calls)
+    finally:
+        calls.close()
+    return _end(code)
 
 
 def _offer(service: Service, listen: Listen) -> Offer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
 from sidecall.server.audit import MASK
 from sidecall.server.beneath import open_beneath
+from sidecall.server.scratch import remove
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,8 +43,7 @@ class _Replacement:
         os.rename(self.name, self.name, src_dir_fd=self.inside, dst_dir_fd=self.parent)
 
     def clear(self) -> None:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self.hidden, dir_fd=self.parent)
+        remove(self.hidden, dir_fd=self.parent)
 
 
 class Paths:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server import policy
 from sidecall.server.aside import aside
 from sidecall.server.paths import Paths
+from sidecall.server.scratch import remove
 from sidecall.server.volumes import Atlas
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidecall.protocol.messages import Call
     from sidecall.server.config import Command, Service
     from sidecall.server.policy import Plan
+    from sidecall.server.scratch import Scratch
 
 
 class Prepared(NamedTuple):
@@ -39,7 +40,7 @@ def check(service: Service, call: Call) -> Plan:
 
 
 @asynccontextmanager
-async def prepared(service: Service, call: Call, call_id: str) -> AsyncIterator[Prepared]:
+async def prepared(service: Service, call: Call, call_id: str, folders: Scratch) -> AsyncIterator[Prepared]:
     """Make what a call needs, for as long as its command runs. What the command may have filled is removed aside.
 
     Raises:
@@ -50,8 +51,8 @@ async def prepared(service: Service, call: Call, call_id: str) -> AsyncIterator[
     with ExitStack() as making:
         private = scratch = ""
         if command is not None and (command.scratch or _names_files(command)):
-            folder = tempfile.TemporaryDirectory(prefix=f"sidecall-{call_id}-", ignore_cleanup_errors=True)
-            private = making.enter_context(folder)
+            private = folders.folder(call_id)
+            making.callback(remove, private)
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
         paths = making.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
@@ -13,6 +14,7 @@ from sidecall.protocol.messages import Pong
 from sidecall.server.admission import SHUTTING_DOWN, Admission
 from sidecall.server.audit import Audit
 from sidecall.server.notify import say
+from sidecall.server.scratch import Scratch, clear
 from sidecall.server.session import Session, refuse
 from sidecall.transport.credentials import peer_of
 
@@ -46,6 +48,7 @@ class CallService:
         self.config = config
         self.log = log
         self.audit = Audit(config.audit, config.audit_format)
+        self.scratch = Scratch()
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
         self._connections: dict[int, int] = {}
@@ -98,6 +101,8 @@ class CallService:
     def open(self, _doors: Sequence[Door], keepers: Keepers) -> None:
         """Begin to serve."""
         self.keepers = keepers
+        with contextlib.suppress(RuntimeError):  # no room for a thread
+            Thread(target=clear, name="clear", daemon=True).start()
 
     def receive(self, listener: str, sock: socket.socket) -> None:
         """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
@@ -153,6 +158,10 @@ class CallService:
         """Stop every call, within `grace` seconds; None for what was configured."""
         for session in list(self._sessions):
             session.cancel(grace)
+
+    def close(self) -> None:
+        """Remove what the service has made for itself; no call is left."""
+        self.scratch.close()
 
     async def idle(self) -> None:
         """Wait until no session is left."""

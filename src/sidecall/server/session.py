@@ -303,7 +303,7 @@ class Session:
     async def _execute(self, call: m.Call, arrived: float) -> None:
         execution = self._execution = Execution(self._channel, call)
         try:
-            async with prepared(self._offer(), call, self.call_id) as (plan, paths):
+            async with prepared(self._offer(), call, self.call_id, self._service.scratch) as (plan, paths):
                 self._plan = plan
                 began = time.monotonic()
                 self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
