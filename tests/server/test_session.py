@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -173,7 +174,7 @@ def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
 
 SLOW = """\
 #!{python}
-import os, sys, time
+import os, pwd, sys, time
 from sidecall.cli import main
 from sidecall.server.paths import Paths
 
@@ -224,3 +225,19 @@ def test_slow_work_on_files_holds_up_its_own_call_alone(
     assert end(caller)[0] == 0
     assert (folder / "out").exists()
     assert not os.path.exists(scratch)
+
+
+def test_slow_look_ups_of_users_hold_up_no_call(serve: Callable[..., Server], sidecall: Run, folder: Path) -> None:
+    """A directory service that does not answer while the configuration is read again is no matter for callers."""
+    (folder / "x.toml").write_text(MAKE)
+    (folder / "slow").write_text(SLOW.format(python=sys.executable, folder=folder, what="pwd.getpwnam"))
+    (folder / "slow").chmod(0o755)
+    server = serve("--config", str(folder / "x.toml"), program=str(folder / "slow"))
+    callers = f'callers = ["{pwd.getpwuid(os.geteuid()).pw_name}"]'
+    (folder / "x.toml").write_text(MAKE.replace("slots = 2", callers))
+    server.process.send_signal(signal.SIGHUP)
+    while not (folder / "begun").exists():
+        assert server.process.poll() is None
+    assert sidecall("exec", "x", "true").returncode == 0
+    (folder / "go").touch()
+    server.await_log("the configuration has been read again")

@@ -19,6 +19,7 @@ async def aside(work: Callable[[], Result]) -> Result:
     A thread for each piece: what takes long holds up no other piece, as it would in `asyncio.to_thread`'s few threads.
     """
     outcome: Future[Result] = Future()
+    outcome.set_running_or_notify_cancel()  # so that it is set even if nobody waits any more
 
     def run() -> None:
         try:

@@ -61,7 +61,7 @@ class Bridge:
         if len(self._apps) >= self._max_children:
             self._door.shut()
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Say that there is nothing to reload."""
         say("a bridge has no configuration to read again")
 

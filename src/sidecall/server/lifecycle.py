@@ -44,7 +44,7 @@ if TYPE_CHECKING:
             """Serve one connection to a listener."""
             ...
 
-        def reload(self) -> None:
+        async def reload(self) -> None:
             """Read the configuration again; keep the old one if the new one is wrong."""
             ...
 
@@ -153,7 +153,7 @@ class _Life:
             if number != signal.SIGHUP:
                 return number
             notify("RELOADING=1")
-            self._server.reload()
+            await self._server.reload()
             notify("READY=1")
 
     async def _idle_or_signal(self, seconds: float | None) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
 from sidecall.server.admission import SHUTTING_DOWN, Admission
+from sidecall.server.aside import aside
 from sidecall.server.audit import Audit
 from sidecall.server.notify import say
 from sidecall.server.scratch import Scratch, clear
@@ -128,13 +129,13 @@ class CallService:
         if not self._sessions:
             self._idle.set()
 
-    def reload(self) -> None:
-        """Read the configuration again; keep the old one if the new one is wrong."""
+    async def reload(self) -> None:
+        """Read the configuration again; keep the old one if the new one is wrong. To look up users may take long."""
         if self._read_config is None:
             say("there is no configuration to read again")
             return
         try:
-            config = self._read_config()
+            config = await aside(self._read_config)
             if sockets(config) != sockets(self.config):
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
