@@ -333,6 +333,27 @@ def test_a_folder_that_cannot_be_entered(folder: bytes, reason: str) -> None:
     assert with_keepers(main) == reason
 
 
+@pytest.mark.parametrize(
+    ("program", "folder", "blamed"),
+    [
+        (b"n" * 5000, None, "cannot execute 'nnn"),
+        (b"n" * 100_000, None, "cannot execute 'nnn"),
+        (b"true", b"/" + b"n" * 5000, "cannot enter the working folder '/nnn"),
+    ],
+)
+def test_a_name_that_is_too_long_has_an_answer_too(program: bytes, folder: bytes | None, blamed: str) -> None:
+    """A name may be as long as a word, and a keeper's answer does not grow with it."""
+
+    async def main(keepers: Keepers) -> str:
+        with pytest.raises(CannotExecute) as error:
+            await keepers.spawn(Job([program], dict(os.environb), folder, 1, leave=False), (0, 1, 2))
+        return error.value.reason
+
+    reason = with_keepers(main)
+    assert reason.startswith(blamed)
+    assert reason.endswith("nnn': File name too long")
+
+
 def test_the_commands_own_path_counts(tmp_path: Path) -> None:
     """The program is looked up in the PATH that the command gets, not in the server's."""
     tool = tmp_path / "tool"

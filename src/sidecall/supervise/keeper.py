@@ -30,7 +30,8 @@ RUN, SIGNAL, STOP = "run", "signal", "stop"
 """What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
 
 STARTED, FAILED, GONE = "started", "failed", "gone"
-"""What a keeper says: the command runs; could not be executed; has ended, and nothing of it is left."""
+"""What a keeper says: the command runs; could not be executed (errno, and whether its working folder was to blame);
+has ended, and nothing of it is left. Each is short, whatever names are in the job."""
 
 _STRIKE_AGAIN = 0.02
 """Seconds between two rounds of KILL, if no child's end comes before."""
@@ -186,11 +187,10 @@ class Keeper:
         try:
             child = execute(job, streams)
         except subprocess.SubprocessError:
-            send(self._line, FAILED, errno.EPERM, None)
+            send(self._line, FAILED, errno.EPERM, False)
             return None
         except OSError as error:
-            name = None if error.filename is None else os.fsencode(error.filename)
-            send(self._line, FAILED, error.errno or errno.EIO, name)
+            send(self._line, FAILED, error.errno or errno.EIO, _is_about(error, job.folder))
             return None
         finally:
             for stream in streams:
@@ -227,6 +227,11 @@ class Keeper:
             kept.signal(value)
         else:
             kept.stop(value)
+
+
+def _is_about(error: OSError, folder: bytes | None) -> bool:
+    """Tell whether entering the working folder failed."""
+    return None not in {folder, error.filename} and os.fsencode(error.filename) == folder
 
 
 class _Kept:

@@ -50,13 +50,14 @@ class Nursery:
         if not pid:
             _as_process("sidecall-nurse", theirs, lambda woken: _Nurse(theirs, woken).run())
         theirs.close()
+        ours.setblocking(False)  # a nursery that is stopped must not stop its server
         return cls(pid, ours)
 
     def keeper(self) -> socket.socket:
         """Return a line to a new keeper.
 
         Raises:
-            OSError: the nursery is gone, or there is no room for another descriptor.
+            OSError: the nursery is gone or busy, or there is no room for another descriptor.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -137,7 +138,7 @@ def _decline(line: socket.socket, error: OSError) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     line.shutdown(socket.SHUT_RD)
-    send(line, FAILED, error.errno, None)
+    send(line, FAILED, error.errno, False)
 
 
 def _keep(line: socket.socket, woken: int) -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidecall.errors import CannotExecute, ServiceUnavailable
 from sidecall.supervise import keeper
@@ -46,6 +46,18 @@ class Ended:
     status: int
     used: Used
     stopped: bool
+
+
+class _Failure(NamedTuple):
+    """Why a command was not started.
+
+    Attributes:
+        number: an error's: errno(3).
+        at_folder: whether its working folder could not be entered.
+    """
+
+    number: int
+    at_folder: bool
 
 
 class KeeperLost(Exception):
@@ -93,20 +105,13 @@ class Keepers:
 
     def _send(self, job: Job, streams: tuple[int, int, int]) -> _Line:
         """Give a job to an idle keeper, or to a new one; an idle one may have been killed just now."""
-        while self._idle:
-            line = self._idle.pop()
-            try:
-                keeper.send_job(line.sock, job, streams)
-            except ConnectionError:
-                line.close()
-            else:
-                return line
         try:
-            line = _Line(self._nursery.keeper())
-            keeper.send_job(line.sock, job, streams)
+            while self._idle:
+                with contextlib.suppress(ConnectionError):
+                    return _given(self._idle.pop(), job, streams)
+            return _given(_Line(self._nursery.keeper()), job, streams)
         except OSError as error:
             raise ServiceUnavailable(f"the service cannot start a process: {error.strerror}") from error
-        return line
 
     def _take_back(self, line: _Line) -> None:
         if len(self._idle) >= _MOST_IDLE:
@@ -162,7 +167,7 @@ class Process:
     def __init__(self, line: _Line, give_back: Callable[[_Line], None]) -> None:
         self._line = line
         self._give_back = give_back
-        self._started: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        self._started: asyncio.Future[_Failure | None] = asyncio.get_running_loop().create_future()
         self._end: Ended | KeeperLost | None = None
         self._at_end: list[Callable[[], object]] = []
         line.on_word = self._hear
@@ -172,7 +177,7 @@ class Process:
         """Tell whether nothing of the command is left, or its keeper was lost."""
         return self._end is not None
 
-    async def started(self) -> OSError | None:
+    async def started(self) -> _Failure | None:
         """Wait until the command has been executed; return what went wrong, if something did.
 
         Raises:
@@ -233,9 +238,8 @@ class Process:
         if word == keeper.STARTED:
             self._started.set_result(None)
         elif word == keeper.FAILED:
-            number, name = values
             self._give_back(self._line)
-            self._started.set_result(OSError(number, os.strerror(number), name))
+            self._started.set_result(_Failure(*values))
         elif word == keeper.GONE:
             status, used, stopped, left = values
             (_Line.close if left else self._give_back)(self._line)
@@ -253,8 +257,23 @@ class Process:
             callback()
 
 
-def _explain(error: OSError, job: Job) -> SidecallError:
+def _given(line: _Line, job: Job, streams: tuple[int, int, int]) -> _Line:
+    """Give a job to a keeper; return its line, or close it.
+
+    Raises:
+        OSError: the keeper is gone, or did not get the job.
+    """
+    try:
+        keeper.send_job(line.sock, job, streams)
+    except OSError:
+        line.close()
+        raise
+    return line
+
+
+def _explain(failure: _Failure, job: Job) -> SidecallError:
     """Return what a failed start means to the person who called."""
+    error = OSError(failure.number, os.strerror(failure.number), job.folder if failure.at_folder else None)
     if error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
         return CannotExecute(f"cannot start {os.fsdecode(job.argv[0])!r}: {error.strerror}", "try again later")
     folder = None if job.folder is None else os.fsdecode(job.folder)
