@@ -134,7 +134,9 @@ def test_users_paths_and_scratch_folders(bare: Pod, service: Container) -> None:
     assert refused.returncode == 77, refused.stderr
     scratch = service.exec(SIDECALL, "exec", "tool", "scratch")
     assert (scratch.returncode, scratch.stdout.startswith("/tmp/sidecall-")) == (0, True), scratch.stderr
-    assert service.exec("ls", "-A", "/tmp").stdout == ""
+    assert service.exec("ls", "-d", scratch.stdout.strip()).returncode == 1
+    ours = service.exec("ls", "/tmp").stdout.split()
+    assert [service.exec("ls", "-A", f"/tmp/{folder}").stdout for folder in ours] == [""]  # the server's, for the next
 
 
 @pytest.mark.parametrize(("user", "code"), [("0", 0), ("1000:1000", 0), ("1001:1001", 77), ("1001:2000", 0)])
