@@ -198,13 +198,12 @@ def test_a_server_without_streams_ends(folder: Path, sidecall: Run, closed: str)
     assert list(folder.iterdir()) == []
 
 
-def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) -> None:
-    """A full disk under the audit log and under stderr takes nothing from a call, nor from the server."""
+def serves_with_logs(folder: Path, sidecall: Run, audit: str, stderr: int) -> None:
+    """Check that a server whose audit log and stderr take nothing reloads, serves a call and ends by TERM."""
     (folder / "x.toml").write_text(
-        '[service]\nname = "x"\naudit = "/dev/full"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
+        f'[service]\nname = "x"\naudit = "{audit}"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
     )
-    with open("/dev/full", "wb") as full:
-        server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=full)
+    server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=stderr)
     try:
         assert sidecall("ping", "--wait", "20", "x").returncode == 0
         server.send_signal(signal.SIGHUP)
@@ -215,29 +214,21 @@ def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) ->
     finally:
         server.kill()
         server.wait()
+
+
+def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) -> None:
+    """A full disk under the audit log and under stderr takes nothing from a call, nor from the server."""
+    with open("/dev/full", "wb") as full:
+        serves_with_logs(folder, sidecall, "/dev/full", full.fileno())
 
 
 def test_logs_that_nobody_reads_hold_up_no_call(folder: Path, sidecall: Run) -> None:
     """A server whose stderr is a full pipe that nobody reads loses its log, audit and all, and serves on."""
-    (folder / "x.toml").write_text(
-        '[service]\nname = "x"\naudit = "-"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
-    )
     unread, full = os.pipe()
-    fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
-    os.write(full, b"x" * select.PIPE_BUF)
-    server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=full)
-    try:
-        assert sidecall("ping", "--wait", "20", "x").returncode == 0
-        server.send_signal(signal.SIGHUP)
-        done = sidecall("exec", "x", "three")
-        assert (done.returncode, done.stdout, done.stderr) == (3, b"out\n", b"")
-        server.terminate()
-        assert server.wait(20) == 0
-    finally:
-        server.kill()
-        server.wait()
-        os.close(full)
-        os.close(unread)
+    with open(unread), open(full, "wb") as pipe:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+        os.write(full, b"x" * select.PIPE_BUF)
+        serves_with_logs(folder, sidecall, "-", full)
 
 
 def test_a_caller_writes_no_line_of_the_log(serve: Callable[..., Server], sidecall: Run) -> None:

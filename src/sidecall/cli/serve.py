@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -108,11 +109,8 @@ def _any_command(options: Parsed) -> Service:
 
 def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[[], Service] | None = None) -> int:
     offers = {listen.name: _offer(service, listen) for listen in service.listeners}
-    calls = CallService(service, log, reload)
-    try:
+    with contextlib.closing(CallService(service, log, reload)) as calls:
         code = run(offers, calls)
-    finally:
-        calls.close()
     return _end(code)
 
 

@@ -93,14 +93,12 @@ class Connection:
         if not self._conversation.says(sender, type(message)):
             return f"{name} does not fit a {sender} that is {before}"
         if isinstance(message, m.Call):
-            return self._open_streams(message)
+            return _unknown_flags(message) or self._open_streams(message)
         if isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
             return self._account_stream(sender, message)
         return ""
 
     def _open_streams(self, call: m.Call) -> str:
-        if unknown := call.flags & ~m.FLAGS:
-            return f"Call has unknown flags {unknown:#010b}"
         for stream, mode in enumerate(call.streams):
             if mode not in {m.NULL, m.PASSED, m.RELAYED}:
                 return f"Call has an unknown mode {mode} for stream {stream}"
@@ -140,3 +138,8 @@ class Connection:
             return f"Data for stream {message.stream} is over its window"
         stream.credit -= len(message.data)
         return ""
+
+
+def _unknown_flags(call: m.Call) -> str:
+    unknown = call.flags & ~m.FLAGS
+    return f"Call has unknown flags {unknown:#010b}" if unknown else ""

@@ -249,7 +249,7 @@ class Session:
             self._refuse(ServiceUnavailable(f"the service cannot serve the call: {error.strerror}"))
         except Exception as error:  # a bug in one session must not end the others
             say_bug(error)
-            self._lose(f"a bug in the service: {type(error).__name__}: {error}")
+            self._lose(one_line(f"a bug in the service: {type(error).__name__}: {error}"))
         finally:
             self._finish()
 
@@ -344,8 +344,8 @@ class Session:
         """Write down that nobody knows how the call ended; its caller knows by the end of the stream without an end."""
         if self._answered:
             return
-        self._service.log(f"call {self.call_id} is lost: {one_line(reason)}")
-        self._record(outcome="lost", reason=one_line(reason))
+        self._service.log(f"call {self.call_id} is lost: {reason}")
+        self._record(outcome="lost", reason=reason)
 
     def _refuse(self, error: SidecallError) -> None:
         """Say why, if that can still be said: not twice, and after the start the call is lost instead."""

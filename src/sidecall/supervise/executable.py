@@ -37,6 +37,13 @@ def no_such_command(program: str) -> NoSuchCommand:
     return NoSuchCommand(f"no such command: {program!r}", hint)
 
 
+def is_about(error: OSError, folder: str | bytes | None) -> bool:
+    """Tell whether it was entering the working folder that failed."""
+    if folder is None or error.filename is None:
+        return False
+    return os.fsencode(error.filename) == os.fsencode(folder)
+
+
 def explain_exec(
     error: OSError, program: str, folder: str | None, environ: Mapping[str, str] = os.environ
 ) -> SidecallError:
@@ -48,7 +55,7 @@ def explain_exec(
         folder: the working folder it was to start in, None for the server's own.
         environ: the variables in whose PATH it was looked up.
     """
-    if folder is not None and error.filename is not None and os.fsdecode(error.filename) == folder:
+    if is_about(error, folder):
         return CannotExecute(
             f"cannot enter the working folder {folder!r}: {error.strerror}",
             "it has to exist where the command runs",

@@ -21,6 +21,7 @@ import time
 from typing import NamedTuple
 
 from sidecall.supervise import descent
+from sidecall.supervise.executable import is_about
 from sidecall.supervise.execute import execute
 
 LINGER = 0.5
@@ -190,7 +191,7 @@ class Keeper:
             send(self._line, FAILED, errno.EPERM, False)
             return None
         except OSError as error:
-            send(self._line, FAILED, error.errno or errno.EIO, _is_about(error, job.folder))
+            send(self._line, FAILED, error.errno or errno.EIO, is_about(error, job.folder))
             return None
         finally:
             for stream in streams:
@@ -227,11 +228,6 @@ class Keeper:
             kept.signal(value)
         else:
             kept.stop(value)
-
-
-def _is_about(error: OSError, folder: bytes | None) -> bool:
-    """Tell whether entering the working folder failed."""
-    return None not in {folder, error.filename} and os.fsencode(error.filename) == folder
 
 
 class _Kept:
