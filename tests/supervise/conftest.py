@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from sidecall.supervise.keeper import Job
+from sidecall.supervise.line import Job
 from sidecall.supervise.nursery import Nursery
 from sidecall.supervise.process import Keepers
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecall.errors import CannotExecute, NoSuchCommand, ServiceUnavailable, SidecallError
-from sidecall.supervise.keeper import Job, send_job
+from sidecall.supervise.line import Job, send_job
 from sidecall.supervise.nursery import Nursery
 from sidecall.supervise.process import KeeperLost, Keepers, reset_inherited_signals
 from supervise.conftest import first_line, lives, shell, with_keepers

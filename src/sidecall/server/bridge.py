@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
 from sidecall.server.notify import say, say_bug
-from sidecall.supervise.keeper import Job
+from sidecall.supervise.line import Job
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.credentials import peer_of
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.outcome import SIGNALED, from_wait_status
 from sidecall.protocol import messages as m
-from sidecall.supervise.keeper import Job
+from sidecall.supervise.line import Job
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.relay import Relay
 
@@ -73,8 +73,8 @@ class End:
             core_dumped=int(outcome.core_dumped),
             queued_us=int(queued * 1e6),
             run_us=int(run * 1e6),
-            user_us=int(used.user * 1e6),
-            system_us=int(used.system * 1e6),
+            user_us=used.user_us,
+            system_us=used.system_us,
             max_rss=used.max_rss * 1024,
         )
 

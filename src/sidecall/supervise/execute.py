@@ -7,17 +7,18 @@ as many steps, and can do the rest. A keeper has closed what it did not open its
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecall.errors import SidecallError
 from sidecall.supervise.executable import find_executable
+from sidecall.supervise.line import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from sidecall.supervise.keeper import Job
 
 _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)
 """What the interpreter ignores at its start; a command gets the defaults back, as `subprocess` does it."""
@@ -34,8 +35,13 @@ def execute(job: Job, streams: Sequence[int]) -> int:
         OSError: executing it failed; `filename` is the working folder if that was the reason.
         subprocess.SubprocessError: a limit or a priority could not be set.
     """
-    path = _found(job) if job.is_plain and min(streams) > 2 else None
+    path = _found(job) if _is_plain(job) and min(streams) > 2 else None
     return _with_subprocess(job, streams) if path is None else _spawn(path, job, streams)
+
+
+def _is_plain(job: Job) -> bool:
+    """Tell whether the command runs as the keeper does, and where the keeper is."""
+    return job == Job(job.argv, job.environ, None, job.grace, job.leave)
 
 
 def _spawn(path: str, job: Job, streams: Sequence[int]) -> int:
@@ -71,7 +77,15 @@ def _with_subprocess(job: Job, streams: Sequence[int]) -> int:
         group=job.gid,
         extra_groups=job.groups,
         umask=job.umask,
-        preexec_fn=job.apply if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
+        preexec_fn=partial(_restrict, job) if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
     )
     child.returncode = 0  # it is reaped by who keeps it, not by its object
     return child.pid
+
+
+def _restrict(job: Job) -> None:
+    """Take on what can only be taken on in the new process, right before the command."""
+    for which, most in job.limits:
+        resource.setrlimit(which, (most, most))
+    if job.nice:
+        os.nice(job.nice)

@@ -7,139 +7,46 @@ but the order TERM, grace period, KILL. When the server's end of its line closes
 
 from __future__ import annotations
 
-import array
 import contextlib
-import errno
-import marshal
 import os
-import resource
 import select
 import signal
-import socket
 import subprocess
 import time
-from typing import NamedTuple
+from errno import EIO, EPERM
+from typing import TYPE_CHECKING
 
 from sidecall.supervise import descent
 from sidecall.supervise.executable import is_about
 from sidecall.supervise.execute import execute
+from sidecall.supervise.line import (
+    FAILED,
+    GONE,
+    NO_FOLDER,
+    RUN,
+    SIGNAL,
+    STARTED,
+    Job,
+    Reply,
+    Used,
+    decode_order,
+    read_job,
+    receive,
+    send_reply,
+)
+
+if TYPE_CHECKING:
+    import resource
+    import socket
 
 LINGER = 0.5
-"""Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, say."""
-
-RUN, SIGNAL, STOP = "run", "signal", "stop"
-"""What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
-
-STARTED, FAILED, GONE = "started", "failed", "gone"
-"""What a keeper says: the command runs; could not be executed (errno, and whether its working folder was to blame);
-has ended, and nothing of it is left. Each is short, whatever names are in the job."""
+"""Seconds that helpers have to finish by themselves after their command did: `tee` in `> >(tee log)`, """
 
 _STRIKE_AGAIN = 0.02
 """Seconds between two rounds of KILL, if no child's end comes before."""
 
 _POLITELY = (signal.SIGTERM, signal.SIGCONT)
 """What asks a process to end; one that is stopped cannot act on TERM alone."""
-
-_LONGEST_MESSAGE = 32 * 1024
-"""Bytes; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
-
-
-class Job(NamedTuple):
-    """What to run.
-
-    Attributes:
-        argv: the command's words.
-        environ: its whole environment.
-        folder: its working folder, None for the keeper's own.
-        grace: seconds between TERM and KILL.
-        leave: leave helpers running when the command has ended by itself.
-        uid: the user to become, None for the keeper's.
-        gid: the group to become, None for the keeper's.
-        groups: the supplementary groups to have, None for the keeper's.
-        umask: its file mode creation mask; -1 for the keeper's.
-        nice: how much less of a processor it wants: nice(2).
-        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
-    """
-
-    argv: list[bytes]
-    environ: dict[bytes, bytes]
-    folder: bytes | None
-    grace: float
-    leave: bool
-    uid: int | None = None
-    gid: int | None = None
-    groups: tuple[int, ...] | None = None
-    umask: int = -1
-    nice: int = 0
-    limits: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def is_plain(self) -> bool:
-        """Tell whether the command runs as the keeper does, and where the keeper is."""
-        return self.folder is None and all(getattr(self, key) == usual for key, usual in self._field_defaults.items())
-
-    def apply(self) -> None:
-        """Take on what can only be taken on in the new process, right before the command."""
-        for which, most in self.limits:
-            resource.setrlimit(which, (most, most))
-        if self.nice:
-            os.nice(self.nice)
-
-
-class Used(NamedTuple):
-    """What all reaped processes of a job used: seconds, seconds, KiB. Source: getrusage(2)."""
-
-    user: float = 0.0
-    system: float = 0.0
-    max_rss: int = 0
-
-    def plus(self, usage: resource.struct_rusage) -> Used:
-        """Return the sum with one more process."""
-        return Used(self.user + usage.ru_utime, self.system + usage.ru_stime, max(self.max_rss, usage.ru_maxrss))
-
-
-def send(line: socket.socket, *message: str | bytes | float | tuple[float, ...] | None) -> None:
-    """Say one message; a peer that is gone is found out when reading."""
-    try:
-        line.send(marshal.dumps(message))
-    except ConnectionError:  # a reset, if it had something left to read: see `receive`
-        pass
-
-
-def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> None:
-    """Say RUN, with a job. One that is too long for a message travels as a file in memory.
-
-    Raises:
-        OSError: there is no room for another descriptor, or the peer is gone.
-    """
-    message = marshal.dumps((RUN, *job))
-    if len(message) <= _LONGEST_MESSAGE:
-        socket.send_fds(line, [message], streams)
-        return
-    file = os.memfd_create("job")
-    try:
-        with open(file, "wb", closefd=False) as stream:
-            stream.write(message)
-        socket.send_fds(line, [marshal.dumps((RUN,))], [*streams, file])
-    finally:
-        os.close(file)
-
-
-def receive(line: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
-    """Return the next message and the descriptors with it, not inheritable; nothing once the peer is gone.
-
-    A peer that had something left to read when it went is told by ECONNRESET. Source: unix(7), connect(2).
-    `socket.recv_fds` would do, if it did not drop its flags (Python 3.11 to 3.13).
-    """
-    received = array.array("i")
-    try:
-        room = socket.CMSG_LEN(descriptors * received.itemsize)
-        data, controls, _, _ = line.recvmsg(_LONGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        return b"", []
-    for _, _, packed in controls:
-        received.frombytes(packed[: len(packed) // received.itemsize * received.itemsize])
-    return data, received.tolist()
 
 
 class Keeper:
@@ -171,32 +78,27 @@ class Keeper:
     def _next_job(self) -> tuple[Job | None, list[int]]:
         """Wait for a job; a signal that crossed the end of the last one on its way is nobody's."""
         while True:
-            data, descriptors = receive(self._line, 4)
-            if not data:
+            message, descriptors = receive(self._line, 4)
+            if not message:
                 return None, []
-            word, *values = marshal.loads(data)  # noqa: S302 the server's own words
-            if word != RUN:
-                continue
-            if not values:
-                with open(descriptors.pop(), "rb") as file:
-                    file.seek(0)
-                    _, *values = marshal.load(file)  # noqa: S302
-            return Job(*values), descriptors
+            if message[0] == RUN:
+                return read_job(message, descriptors), descriptors
 
     def _spawn(self, job: Job, streams: list[int]) -> int | None:
         """Execute the command as the leader of a session of its own; return its pid, None if that failed."""
         try:
             child = execute(job, streams)
         except subprocess.SubprocessError:
-            send(self._line, FAILED, errno.EPERM, False)
+            send_reply(self._line, Reply(FAILED, EPERM))
             return None
         except OSError as error:
-            send(self._line, FAILED, error.errno or errno.EIO, is_about(error, job.folder))
+            kind = NO_FOLDER if is_about(error, job.folder) else FAILED
+            send_reply(self._line, Reply(kind, error.errno or EIO))
             return None
         finally:
             for stream in streams:
                 os.close(stream)
-        send(self._line, STARTED)
+        send_reply(self._line, Reply(STARTED))
         return child
 
     def _see_out(self, kept: _Kept) -> bool:
@@ -205,7 +107,8 @@ class Keeper:
             if kept.status is not None and kept.job.leave and not kept.stopping:
                 break
             self._wait(kept)
-        send(self._line, GONE, kept.status, tuple(kept.used), kept.stopped, left)
+        assert kept.status is not None  # noqa: S101 the command is reaped
+        send_reply(self._line, Reply(GONE, kept.status, kept.used, kept.stopped, left))
         return not left
 
     def _wait(self, kept: _Kept) -> None:
@@ -217,17 +120,17 @@ class Keeper:
             self._obey(kept)
 
     def _obey(self, kept: _Kept) -> None:
-        data, _ = receive(self._line)
-        if not data:
+        message, _ = receive(self._line)
+        if not message:
             self._hung_up = True
             self._poll.unregister(self._line)
             kept.stop(kept.job.grace)
             return
-        word, value = marshal.loads(data)  # noqa: S302 the server's own words
-        if word == SIGNAL:
+        kind, value = decode_order(message)
+        if kind == SIGNAL:
             kept.signal(value)
         else:
-            kept.stop(value)
+            kept.stop(value / 1e9)
 
 
 class _Kept:
@@ -246,7 +149,7 @@ class _Kept:
         """Reap what has ended; tell whether anything is left."""
         try:
             for pid, status, usage in descent.reap():
-                self.used = self.used.plus(usage)
+                self.used = _sum(self.used, usage)
                 if pid == self._pid:
                     self.status, self.stopped = status, self.stopping
                     if not self.stopping:
@@ -287,3 +190,12 @@ class _Kept:
             else:
                 self.stop(self.job.grace)
         return max(0.0, (self._next_at - time.monotonic()) * 1000)
+
+
+def _sum(used: Used, usage: resource.struct_rusage) -> Used:
+    """Return what has been used, with one more process."""
+    return Used(
+        used.user_us + round(usage.ru_utime * 1e6),
+        used.system_us + round(usage.ru_stime * 1e6),
+        max(used.max_rss, usage.ru_maxrss),
+    )

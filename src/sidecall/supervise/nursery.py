@@ -12,11 +12,13 @@ import select
 import signal
 import socket
 import traceback
+from errno import EAGAIN
 from typing import TYPE_CHECKING
 
 from sidecall.supervise import descent
-from sidecall.supervise.keeper import FAILED, Keeper, receive, send
+from sidecall.supervise.keeper import Keeper
 from sidecall.supervise.kernel import become_subreaper, set_name
+from sidecall.supervise.line import FAILED, Reply, receive, send_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +140,7 @@ def _decline(line: socket.socket, error: OSError) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     line.shutdown(socket.SHUT_RD)
-    send(line, FAILED, error.errno, False)
+    send_reply(line, Reply(FAILED, error.errno or EAGAIN))
 
 
 def _keep(line: socket.socket, woken: int) -> None:

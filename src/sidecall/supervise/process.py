@@ -8,18 +8,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import marshal
 import os
 import signal
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from sidecall.errors import CannotExecute, ServiceUnavailable
-from sidecall.supervise import keeper
 from sidecall.supervise.executable import explain_exec
-from sidecall.supervise.keeper import Job, Used
+from sidecall.supervise.line import (
+    GONE,
+    LONGEST_MESSAGE,
+    NO_FOLDER,
+    SIGNAL,
+    STARTED,
+    STOP,
+    Job,
+    Reply,
+    Used,
+    decode_reply,
+    send_job,
+    send_order,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +40,6 @@ if TYPE_CHECKING:
 
 _MOST_IDLE = 16
 """Keepers that wait for their next command; making one takes about a millisecond."""
-
-_LONGEST_MESSAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -46,18 +55,6 @@ class Ended:
     status: int
     used: Used
     stopped: bool
-
-
-class _Failure(NamedTuple):
-    """Why a command was not started.
-
-    Attributes:
-        number: an error's: errno(3).
-        at_folder: whether its working folder could not be entered.
-    """
-
-    number: int
-    at_folder: bool
 
 
 class KeeperLost(Exception):
@@ -90,12 +87,12 @@ class Keepers:
         """
         process = Process(self._send(job, streams), self._take_back)
         try:
-            failure = await process.started()
+            reply = await process.started()
         except BaseException:
             process.abandon()
             raise
-        if failure is not None:
-            raise _explain(failure, job)
+        if reply.kind != STARTED:
+            raise _explain(reply, job)
         return process
 
     def close(self) -> None:
@@ -117,10 +114,10 @@ class Keepers:
         if len(self._idle) >= _MOST_IDLE:
             line.close()
             return
-        line.on_word = partial(self._drop, line)
+        line.on_reply = partial(self._drop, line)
         self._idle.append(line)
 
-    def _drop(self, line: _Line, _word: tuple[Any, ...] | None) -> None:
+    def _drop(self, line: _Line, _reply: Reply | None) -> None:
         """Forget an idle keeper. It has nothing to say, so if its line is readable it has been killed."""
         with contextlib.suppress(ValueError):
             self._idle.remove(line)
@@ -132,10 +129,10 @@ class _Line:
 
     Attributes:
         sock: a non-blocking socket.
-        on_word: gets each message of the keeper, None once the keeper is gone.
+        on_reply: gets each message of the keeper, None once the keeper is gone.
     """
 
-    on_word: Callable[[tuple[Any, ...] | None], None]
+    on_reply: Callable[[Reply | None], None]
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -150,10 +147,10 @@ class _Line:
 
     def _readable(self) -> None:
         try:
-            data = self.sock.recv(_LONGEST_MESSAGE)
+            message = self.sock.recv(LONGEST_MESSAGE)
         except OSError:
-            data = b""
-        self.on_word(marshal.loads(data) if data else None)  # noqa: S302 the keeper is our own process
+            message = b""
+        self.on_reply(decode_reply(message) if message else None)
 
 
 class Process:
@@ -167,18 +164,18 @@ class Process:
     def __init__(self, line: _Line, give_back: Callable[[_Line], None]) -> None:
         self._line = line
         self._give_back = give_back
-        self._started: asyncio.Future[_Failure | None] = asyncio.get_running_loop().create_future()
+        self._started: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._end: Ended | KeeperLost | None = None
         self._at_end: list[Callable[[], object]] = []
-        line.on_word = self._hear
+        line.on_reply = self._hear
 
     @property
     def gone(self) -> bool:
         """Tell whether nothing of the command is left, or its keeper was lost."""
         return self._end is not None
 
-    async def started(self) -> _Failure | None:
-        """Wait until the command has been executed; return what went wrong, if something did.
+    async def started(self) -> Reply:
+        """Wait until the command has been executed, or that has failed; return which.
 
         Raises:
             KeeperLost: nobody knows.
@@ -209,41 +206,38 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Send a signal to the command's process group; nothing happens once the command has ended."""
-        self._say(keeper.SIGNAL, number)
+        self._say(SIGNAL, number)
 
     def stop(self, grace: float) -> None:
         """Have everything that the command started stopped: TERM, up to `grace` seconds, KILL. Does not wait."""
-        if not self._say(keeper.STOP, float(grace)):
+        if not self._say(STOP, round(grace * 1e9)):
             self._line.sock.shutdown(socket.SHUT_WR)  # the keeper takes it as our end, and stops what it keeps
 
     def abandon(self) -> None:
         """Hang up, if that has not been done: the keeper stops everything and ends."""
         self._line.close()
 
-    def _say(self, word: str, value: float) -> bool:
+    def _say(self, kind: int, value: int) -> bool:
         """Send a word to the keeper, unless all is over; return False if the line is full."""
         if self.gone:
             return True
         try:
-            keeper.send(self._line.sock, word, value)
+            send_order(self._line.sock, kind, value)
         except BlockingIOError:
             return False
         return True
 
-    def _hear(self, message: tuple[Any, ...] | None) -> None:
-        if message is None:
+    def _hear(self, reply: Reply | None) -> None:
+        if reply is None:
             self._lost()
-            return
-        word, *values = message
-        if word == keeper.STARTED:
-            self._started.set_result(None)
-        elif word == keeper.FAILED:
+        elif reply.kind == STARTED:
+            self._started.set_result(reply)
+        elif reply.kind == GONE:
+            (_Line.close if reply.left else self._give_back)(self._line)
+            self._tell(Ended(reply.number, reply.used, reply.stopped))
+        else:
             self._give_back(self._line)
-            self._started.set_result(_Failure(*values))
-        elif word == keeper.GONE:
-            status, used, stopped, left = values
-            (_Line.close if left else self._give_back)(self._line)
-            self._tell(Ended(status, Used(*used), stopped))
+            self._started.set_result(reply)
 
     def _lost(self) -> None:
         self.abandon()
@@ -264,16 +258,17 @@ def _given(line: _Line, job: Job, streams: tuple[int, int, int]) -> _Line:
         OSError: the keeper is gone, or did not get the job.
     """
     try:
-        keeper.send_job(line.sock, job, streams)
+        send_job(line.sock, job, streams)
     except OSError:
         line.close()
         raise
     return line
 
 
-def _explain(failure: _Failure, job: Job) -> SidecallError:
+def _explain(failure: Reply, job: Job) -> SidecallError:
     """Return what a failed start means to the person who called."""
-    error = OSError(failure.number, os.strerror(failure.number), job.folder if failure.at_folder else None)
+    blamed = job.folder if failure.kind == NO_FOLDER else None
+    error = OSError(failure.number, os.strerror(failure.number), blamed)
     if error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
         return CannotExecute(f"cannot start {os.fsdecode(job.argv[0])!r}: {error.strerror}", "try again later")
     folder = None if job.folder is None else os.fsdecode(job.folder)
