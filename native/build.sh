@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the native client as static binaries, with the C compiler and the musl that come with PyPI's ziglang, and
-# checks that they need nothing: no loader, no library.
+# Builds the native client and the native keeper as static binaries, with the C compiler and the musl that come with
+# PyPI's ziglang, and checks that they need nothing: no loader, no library.
 #
 # usage: native/build.sh [OUTDIR [PYTHON [MACHINE...]]]
 #   OUTDIR    build/native by default
@@ -21,13 +21,15 @@ if [[ $# -lt 2 ]] && ! "$python" -c 'import ziglang' 2>/dev/null; then
 fi
 
 for machine in "${machines[@]}"; do
-    binary=$out/sidecall-client-$machine
-    "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -flto -fno-unwind-tables \
-        -fno-asynchronous-unwind-tables -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror \
-        native/client/*.c -o "$binary"
-    if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
-        echo "$binary is not static" >&2
-        exit 1
-    fi
-    printf '%s %d bytes\n' "$binary" "$(stat -c %s "$binary")"
+    for program in client keeper; do
+        binary=$out/sidecall-$program-$machine
+        "$python" -m ziglang cc -target "$machine-linux-musl" -static -Os -s -flto -fno-unwind-tables \
+            -fno-asynchronous-unwind-tables -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror \
+            native/"$program"/*.c -o "$binary"
+        if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
+            echo "$binary is not static" >&2
+            exit 1
+        fi
+        printf '%s %d bytes\n' "$binary" "$(stat -c %s "$binary")"
+    done
 done

@@ -1,7 +1,8 @@
-"""What the wheel places as `sidecall`.
+"""What the wheel places as `sidecall`, and beside the server's Python.
 
 The pure wheel, for every machine, places the Python command. Where SIDECALL_NATIVE names a machine (x86_64, aarch64)
-the wheel is for that machine: `sidecall` is the native client, and hands what it does not do to `sidecall-python`.
+the wheel is for that machine: `sidecall` is the native client, and hands what it does not do to `sidecall-python`; and
+the server finds the native keeper where sidecall.supervise.nursery looks for it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MACHINE = os.environ.get("SIDECALL_NATIVE", "")
 SCRIPT = "bin/sidecall"
+KEEPER = "sidecall/supervise/sidecall-keeper"
 
 
-class PlacedCommand(BuildHookInterface[Any]):
-    """Decides what `sidecall` is, and what the wheel is for."""
+class PlacedPrograms(BuildHookInterface[Any]):
+    """Decides what `sidecall` is, what keeps commands, and what the wheel is for."""
 
     def dependencies(self) -> list[str]:
         """Return what building needs: a C compiler, if there is something to compile."""
@@ -32,11 +34,14 @@ class PlacedCommand(BuildHookInterface[Any]):
             scripts[SCRIPT] = "sidecall"
             return
         scripts[SCRIPT] = "sidecall-python"
-        scripts[str(self._compiled())] = "sidecall"
+        compiled = self._compile()
+        scripts[str(compiled / f"sidecall-client-{MACHINE}")] = "sidecall"
+        build_data["force_include"][str(compiled / f"sidecall-keeper-{MACHINE}")] = KEEPER
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-manylinux2014_{MACHINE}.musllinux_1_1_{MACHINE}"  # static: any libc, or none
 
-    def _compiled(self) -> Path:
+    def _compile(self) -> Path:
+        """Compile what runs on the machine; return the folder that it is in."""
         out = Path(self.root, "build", "native")
         subprocess.run([f"{self.root}/native/build.sh", out, sys.executable, MACHINE], check=True, stdout=sys.stderr)
-        return out / f"sidecall-client-{MACHINE}"
+        return out

@@ -17,7 +17,9 @@
 #include "failure.h"
 #include "paths.h"
 
-#ifndef SIDECALL_STANDALONE /* there it is in the same executable: native/standalone/python.c */
+#ifdef SIDECALL_STANDALONE /* its server starts the same executable as its nursery */
+#include "../keeper/main.h"
+#else /* the Python command is another program: elsewhere it is native/standalone/python.c */
 
 /* Become the program at `path`, unless that is this one, which would go on forever. Returns only if it cannot. */
 static void become(const char *path, char **argv)
@@ -82,6 +84,10 @@ int no_python_command(void)
 
 int main(int argc, char **argv)
 {
+#ifdef SIDECALL_STANDALONE
+    if (argc > 0 && strcmp(argv[0], "sidecall-keeper") == 0)
+        return keeper_main(argc, argv);
+#endif
     if (argc > 1 && strcmp(argv[1], "exec") == 0)
         return exec_main(argv);
     if (argc > 1 && strcmp(argv[1], "connect") == 0)

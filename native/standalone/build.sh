@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the whole `sidecall` command as one static executable, for containers that have neither Python nor a C library:
-# the native client, CPython as a library, and sidecall with what it needs of the standard library, frozen. Prints its
+# the native client and keeper, CPython as a library, and sidecall with what it needs of the standard library, frozen. Prints its
 # path. Done again only when something of it changed. For the machine that it is built on.
 #
 # usage: native/standalone/build.sh
@@ -24,8 +24,10 @@ freeze() { # modules are found in this tree's source, and in no installed packag
 link() {
     "$compiler" -c -O2 -std=c11 -fno-pie -fstack-protector-strong "${warnings[@]}" -isystem "$cpython" \
         -isystem "$cpython/Include" -I"$parts" -Wa,-I"$parts" native/standalone/python.c -o "$parts/python.o"
-    "$compiler" -r -Os -std=c11 -fno-pie "${warnings[@]}" -DSIDECALL_STANDALONE native/client/*.c -o "$parts/client.o"
-    "$compiler" -static -no-pie -s "$parts/client.o" "$parts/python.o" "$cpython"/libpython3.*.a -lm -o "$binary.new"
+    for part in client keeper; do
+        "$compiler" -r -Os -std=c11 -fno-pie "${warnings[@]}" -DSIDECALL_STANDALONE native/$part/*.c -o "$parts/$part.o"
+    done
+    "$compiler" -static -no-pie -s "$parts"/{client,keeper,python}.o "$cpython"/libpython3.*.a -lm -o "$binary.new"
     if readelf -lW "$binary.new" | grep -q INTERP; then
         echo "$binary is not static" >&2
         return 1

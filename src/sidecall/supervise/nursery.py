@@ -1,30 +1,24 @@
-"""Where keepers are born: a small process forked off the server before it grows, that forks a keeper when asked.
+"""Where keepers are born: a small process beside the server, that forks a keeper when asked.
 
 It is a subreaper too. A keeper that is killed leaves its command's processes to the nursery, which kills them. When the
 server ends, however it does, its keepers and the nursery see it, stop what they keep, and end.
+
+The nursery and its keepers are a native program (native/keeper) where there is one that this machine can execute;
+elsewhere they are forked off the server, and are Python. Both do the same, and tell the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import socket
-import traceback
-from errno import EAGAIN
+import sys
 from typing import TYPE_CHECKING
 
-from sidecall.supervise import descent
-from sidecall.supervise.keeper import Keeper
-from sidecall.supervise.kernel import become_subreaper, set_name
-from sidecall.supervise.line import FAILED, Reply, receive, send_reply
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import NoReturn, Self
+    from typing import Self
 
-_STRIKE_AGAIN_MS = 20
+_NAME = "sidecall-keeper"
 
 
 class Nursery:
@@ -32,28 +26,31 @@ class Nursery:
 
     Attributes:
         pid: the nursery's process.
+        is_native: whether it is not Python.
         was_killed: whether it has ended before its time, as somebody who reaped it found.
     """
 
-    def __init__(self, pid: int, line: socket.socket) -> None:
+    def __init__(self, pid: int, line: socket.socket, *, is_native: bool) -> None:
         self.pid = pid
+        self.is_native = is_native
         self.was_killed = False
         self._line = line
 
     @classmethod
     def start(cls) -> Self:
-        """Fork the nursery.
+        """Start the nursery.
 
         Raises:
             OSError: there is no room for another process.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = os.fork()
-        if not pid:
-            _as_process("sidecall-nurse", theirs, lambda woken: _Nurse(theirs, woken).run())
-        theirs.close()
+        with theirs:
+            pid = _execute(theirs)
+            is_native = pid is not None
+            if pid is None:
+                pid = _fork(theirs)
         ours.setblocking(False)  # a nursery that is stopped must not stop its server
-        return cls(pid, ours)
+        return cls(pid, ours, is_native=is_native)
 
     def keeper(self) -> socket.socket:
         """Return a line to a new keeper.
@@ -78,103 +75,26 @@ class Nursery:
             os.waitpid(self.pid, 0)
 
 
-class _Nurse:
-    """The nursery's own side."""
-
-    def __init__(self, line: socket.socket, woken: int) -> None:
-        self._line = line
-        self._woken = woken
-        self._keepers: set[int] = set()
-        self._poll = select.poll()
-        self._poll.register(line, select.POLLIN)
-        self._poll.register(woken, select.POLLIN)
-        self._strays = False
-        self._hung_up = False
-
-    def run(self) -> None:
-        """Make keepers until the server hangs up, and see all of them out."""
-        become_subreaper()
-        os.setsid()  # a Ctrl-C at the server's terminal is the server's
-        while not self._hung_up or self._keepers or self._strays:
-            ready = dict(self._poll.poll(_STRIKE_AGAIN_MS if self._strays else None))
-            if self._woken in ready:
-                os.read(self._woken, 4096)
-            self._reap()
-            if self._strays:
-                descent.signal_children(signal.SIGKILL, spare=frozenset(self._keepers))
-            if self._line.fileno() in ready:
-                self._answer()
-
-    def _reap(self) -> None:
-        """Reap what has ended. After a keeper that did not end by itself, children that are no keepers are strays."""
-        try:
-            for pid, status, _ in descent.reap():
-                if pid in self._keepers:
-                    self._keepers.discard(pid)
-                    self._strays |= status != 0
-        except ChildProcessError:
-            self._strays = False
-        else:
-            self._strays &= bool(set(descent.children()) - self._keepers)
-
-    def _answer(self) -> None:
-        data, lines = receive(self._line, 1)
-        if not data:
-            self._hung_up = True
-            self._poll.unregister(self._line)
-            return
-        with socket.socket(fileno=lines[0]) as line:
-            try:
-                pid = os.fork()
-            except OSError as error:  # no room for another process, for now
-                _decline(line, error)
-                return
-            if not pid:
-                _as_process("sidecall-keeper", line, lambda woken: _keep(line, woken))
-            self._keepers.add(pid)
-
-
-def _decline(line: socket.socket, error: OSError) -> None:
-    """Say on a keeper's line that there is none. Its first job comes at once, and has to be read: see `receive`."""
-    _, descriptors = receive(line, 4)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    line.shutdown(socket.SHUT_RD)
-    send_reply(line, Reply(FAILED, error.errno or EAGAIN))
-
-
-def _keep(line: socket.socket, woken: int) -> None:
-    become_subreaper()
-    Keeper(line, woken).run()
-
-
-def _as_process(name: str, line: socket.socket, main: Callable[[int], None]) -> NoReturn:
-    """Be a process of this module until `main` returns; it gets a descriptor that is readable after a SIGCHLD.
-
-    Of what the parent had open it keeps the line and stdin, stdout and stderr.
-    """
-    code = 70
+def _execute(line: socket.socket) -> int | None:
+    """Execute the native nursery; return its pid, None if there is none for this machine."""
+    line.set_inheritable(True)
     try:
-        _close_all_but(line.fileno())
-        set_name(name)
-        readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _no_action)  # not ignored: that would be inherited by commands
-        signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-        main(readable)
-        code = 0
-    except BaseException:  # whatever it is, this fork must not return into the server's code
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+        return os.posix_spawn(_program(), [_NAME, str(line.fileno())], os.environ)
+    except OSError:
+        return None
 
 
-def _close_all_but(kept: int) -> None:
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != kept:
-            with contextlib.suppress(OSError):
-                os.close(int(name))
+def _program() -> str:
+    """Return the path of the native nursery, be it there or not; an empty SIDECALL_KEEPER stands for none."""
+    if "_sidecall" in sys.builtin_module_names:  # the standalone executable has it built in
+        return "/proc/self/exe"
+    return os.environ.get("SIDECALL_KEEPER", os.path.join(os.path.dirname(__file__), _NAME))
 
 
-def _no_action(_number: int, _frame: object) -> None:
-    """Interrupt system calls; the wakeup descriptor tells the rest."""
+def _fork(line: socket.socket) -> int:
+    pid = os.fork()
+    if not pid:
+        from sidecall.supervise.nurse import be_nursery
+
+        be_nursery(line)
+    return pid

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from sidecall.errors import SidecallError
     from sidecall.supervise.nursery import Nursery
 
-_MOST_IDLE = 16
-"""Keepers that wait for their next command; making one takes about a millisecond."""
+_MOST_IDLE = 64
+_MOST_IDLE_PYTHON = 16
+"""Keepers that wait for their next command. A native one has 0.1 MB of its own; a Python one 1 MB, and takes a millisecond
+to make."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Keepers:
     def __init__(self, nursery: Nursery) -> None:
         self._nursery = nursery
         self._idle: list[_Line] = []
+        self._most_idle = _MOST_IDLE if nursery.is_native else _MOST_IDLE_PYTHON
 
     async def spawn(self, job: Job, streams: tuple[int, int, int]) -> Process:
         """Start a command.
@@ -111,7 +114,7 @@ class Keepers:
             raise ServiceUnavailable(f"the service cannot start a process: {error.strerror}") from error
 
     def _take_back(self, line: _Line) -> None:
-        if len(self._idle) >= _MOST_IDLE:
+        if len(self._idle) >= self._most_idle:
             line.close()
             return
         line.on_reply = partial(self._drop, line)
