@@ -89,11 +89,15 @@ def test_what_a_command_sees_is_the_servers_environment(standalone: Path, serve:
 
 
 def test_the_process_is_the_server(standalone: Path, serve: Callable[..., Server]) -> None:
-    """It was not started by another of its own: its only child is the nursery."""
+    """It was not started by another of its own; its only child is the nursery: itself, but no Python."""
     server = serve("--allow-any", "tool", program=str(standalone))
+    assert run(standalone, "exec", "tool", "true").returncode == 0
     assert os.readlink(f"/proc/{server.process.pid}/exe") == str(standalone)
     (nursery,) = children_of(server.process.pid)
     assert Path(f"/proc/{nursery}/comm").read_text() == "sidecall-nurse\n"
+    assert Path(f"/proc/{nursery}/exe").resolve() == standalone
+    resident_pages = int(Path(f"/proc/{nursery}/statm").read_text().split()[1])
+    assert resident_pages * os.sysconf("SC_PAGE_SIZE") < 2_000_000
 
 
 def test_killed_it_leaves_nothing_running(standalone: Path, serve: Callable[..., Server]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sidecall
+from conftest import children_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_named_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave it to the native client to find the Python command."""
     monkeypatch.delenv("SIDECALL_PYTHON_COMMAND", raising=False)
+    monkeypatch.delenv("SIDECALL_KEEPER", raising=False)
 
 
 def test_the_command_is_the_native_client(programs: Path, tool: Server) -> None:
@@ -89,6 +91,24 @@ def test_it_serves_and_calls(programs: Path, serve: Callable[..., Server]) -> No
     assert server.process.args == [str(programs / "sidecall"), "serve", "--allow-any", "mine"]
     done = run(programs / "sidecall", "exec", "mine", "cat", "/proc/self/comm")
     assert (done.returncode, done.stdout) == (0, "cat\n")
+    (nursery,) = children_of(server.process.pid)
+    assert Path(f"/proc/{nursery}/exe").resolve() == keeper_of(programs)
+
+
+def test_a_keeper_is_no_command(programs: Path) -> None:
+    """It is small, needs no library, and says what it is to who starts it by hand."""
+    keeper = keeper_of(programs)
+    assert keeper.read_bytes().startswith(ELF)
+    assert keeper.stat().st_size < 100_000
+    done = run(keeper)
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr == "sidecall-keeper: this is a part of `sidecall serve`, which starts it\n"
+
+
+def keeper_of(programs: Path) -> Path:
+    """Return the native keeper that the wheel placed."""
+    (keeper,) = programs.parent.glob("lib/python3*/site-packages/sidecall/supervise/sidecall-keeper")
+    return keeper.resolve()
 
 
 def test_removing_it_leaves_nothing(programs: Path) -> None:  # the last to use `programs`

@@ -1,0 +1,71 @@
+"""Which nursery a server has: the native program, where there is one that can be executed; its own Python elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.supervise.line import GONE, Job, decode_reply, receive, send_job
+from sidecall.supervise.nursery import Nursery
+from supervise.conftest import shell, with_keepers
+
+if TYPE_CHECKING:
+    from sidecall.supervise.process import Keepers
+
+
+def settled() -> Nursery:
+    """Return a nursery that has seen a command out."""
+    nursery = Nursery.start()
+    with nursery.keeper() as line:
+        send_job(line, Job([b"true"], {}, None, 1, leave=False), (0, 1, 2))
+        while decode_reply(receive(line)[0]).kind != GONE:
+            pass
+    return nursery
+
+
+def test_the_program_that_is_named_is_the_nursery() -> None:
+    """`make native-test` names one, so it is tested what is meant to be."""
+    named = os.environ.get("SIDECALL_KEEPER", "")
+    nursery = settled()
+    try:
+        assert nursery.is_native == bool(named)
+        assert Path(f"/proc/{nursery.pid}/exe").resolve() == Path(named or sys.executable).resolve()
+        assert Path(f"/proc/{nursery.pid}/comm").read_text() == "sidecall-nurse\n"
+    finally:
+        nursery.close()
+
+
+@pytest.mark.parametrize("named", ["", "missing", "folder", "plain", "binary", "empty"])
+def test_without_a_program_that_can_be_executed_it_is_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """A pure wheel has none, and another machine's cannot be executed: commands are kept all the same."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "plain").write_text("x")
+    for name, content in (("binary", b"\x7fELF of another machine"), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("SIDECALL_KEEPER", str(tmp_path / named) if named else "")
+
+    async def main(keepers: Keepers) -> int:
+        assert not keepers._nursery.is_native
+        return (await (await shell(keepers, "exit 3")).ended()).status
+
+    assert with_keepers(main) == 3 << 8
+
+
+def test_a_nursery_has_nothing_else_open(tmp_path: Path) -> None:
+    """What a server was started with, and what it had open by then, stays out of its keepers and commands."""
+    inherited = os.open(tmp_path / "inherited", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(inherited, True)
+    nursery = settled()
+    try:
+        held = {os.readlink(f"/proc/{nursery.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{nursery.pid}/fd")}
+        assert str(tmp_path / "inherited") not in held
+    finally:
+        os.close(inherited)
+        nursery.close()
