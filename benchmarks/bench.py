@@ -151,7 +151,7 @@ def measure(programs: Programs, scale: Scale) -> Results:
         measure_calls(results, places, pod, programs, scale)
         measure_streams(results, places, pod, programs, scale)
     for name, size in native_sizes().items():
-        results.add("native client", name, size)
+        results.add("native programs", name, size)
     return results
 
 
@@ -168,7 +168,7 @@ def write(results: Results, servers: list[str], folder: Path) -> None:
 def main() -> int:
     """Measure and write; return 0 if nothing failed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("venv", type=Path, help="an environment that has nothing but the pure wheel")
+    parser.add_argument("venv", type=Path, help="an environment that has nothing but this machine's wheel")
     parser.add_argument("rounds", type=int, nargs="?", help="for a short try-out")
     parser.add_argument("--recorded", type=Path, help="only make the page of a record again, into its folder")
     given = parser.parse_args()

@@ -22,9 +22,10 @@ fi
 
 read -r python < <(tools/pythons.sh)
 dev=$PWD/$(tools/venv.sh "$python" dev)/bin/python
-wheel=$(compgen -G "$(dirname "$dev")/../dist/*.whl")
-clean=$PWD/build/bench/venv # nothing but the pure wheel: what a start of Python finds there is part of every call
-rm -rf "$clean"
+clean=$PWD/build/bench/venv # nothing but the wheel: what a start of Python finds there is part of every call
+rm -rf "$clean" build/bench/dist
+SIDECALL_NATIVE=$(uname -m) "$dev" -m build --quiet --wheel --outdir build/bench/dist . >&2
+wheel=$(compgen -G 'build/bench/dist/*.whl')
 "$python" -m venv --without-pip "$clean"
 "$dev" -m pip --disable-pip-version-check --python "$clean/bin/python" install --quiet --no-index --no-deps "$wheel"
 native/build.sh >&2

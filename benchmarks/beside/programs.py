@@ -19,19 +19,22 @@ class Programs:
     """Where our programs are.
 
     Args:
-        python: the interpreter of an environment that has nothing but the pure wheel.
-        native: the native client.
+        python: the interpreter of an environment that has nothing but this machine's wheel.
         servers: by the name that the tables use, the words that a server's command line begins with.
     """
 
     python: str
-    native: str
     servers: dict[str, tuple[str, ...]]
 
     @property
-    def command(self) -> str:
-        """The Python command, as the pure wheel places it."""
+    def native(self) -> str:
+        """The native client."""
         return str(Path(self.python).with_name("sidecall"))
+
+    @property
+    def command(self) -> str:
+        """The Python command."""
+        return str(Path(self.python).with_name("sidecall-python"))
 
     @property
     def folders(self) -> list[Path]:
@@ -42,21 +45,17 @@ class Programs:
 def find_programs(venv: Path, other_server: str) -> Programs:
     """Return the programs, and a second server if one is named: a program that takes `serve` as ours does."""
     python = str(venv / "bin/python")
-    servers: dict[str, tuple[str, ...]] = {FIRST: (str(venv / "bin/sidecall"),)}
+    servers: dict[str, tuple[str, ...]] = {FIRST: (str(venv / "bin/sidecall-python"),)}
     if other_server:
         servers[Path(other_server).name] = (str(Path(other_server).resolve()),)
-    return Programs(python, str(native_client(platform.machine())), servers)
-
-
-def native_client(machine: str) -> Path:
-    """Return where the native client for a machine is built."""
-    return REPO / "build/native" / f"sidecall-client-{machine}"
+    return Programs(python, servers)
 
 
 def native_sizes() -> dict[str, float]:
-    """Return the bytes of each native client that is built."""
-    clients = {machine: native_client(machine) for machine in ("x86_64", "aarch64")}
-    return {machine: path.stat().st_size for machine, path in clients.items() if path.exists()}
+    """Return the bytes of each native program that is built."""
+    names = {f"{part}, {machine}" for part in ("client", "keeper") for machine in ("x86_64", "aarch64")}
+    programs = {name: REPO / "build/native" / f"sidecall-{name.replace(', ', '-')}" for name in sorted(names)}
+    return {name: path.stat().st_size for name, path in programs.items() if path.exists()}
 
 
 def machine() -> dict[str, str]:

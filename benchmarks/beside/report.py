@@ -210,10 +210,10 @@ def rules_part(results: Results) -> str:
 
 
 def sizes_part(results: Results) -> str:
-    """Return how large the native clients are."""
-    sizes = results.samples.get("native client", {})
-    rows = [[machine, f"{values[0] / 1000:.1f}"] for machine, values in sizes.items()]
-    return section("The native client", "sizes", ["", "KB"], rows)
+    """Return how large the native programs are."""
+    sizes = results.samples.get("native programs", {})
+    rows = [[name, f"{values[0] / 1000:.1f}"] for name, values in sizes.items()]
+    return section("The native programs", "sizes", ["", "KB"], rows)
 
 
 def troubles(results: Results) -> str:
