@@ -3,6 +3,7 @@
 #include "execute.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,13 +16,15 @@
 
 static const uint32_t AS_IT_IS = (uint32_t)-1;
 
-/* What the new process says, in the memory that it shares with the keeper until it becomes the command: vfork(2). */
-static volatile struct start_error failed;
+/* The end of a pipe on which the new process says why it does not become the command. Otherwise the pipe closes with
+ * execve(2). Memory would do in place of it, but is not shared after a vfork(2) that an emulator makes a fork. */
+static int complaint;
 
 static _Noreturn void give_up(bool at_folder)
 {
-    failed.number = errno;
-    failed.at_folder = at_folder;
+    const struct start_error error = {errno, at_folder};
+    ssize_t written = write(complaint, &error, sizeof error); /* there is room, and a reader */
+    (void)written;
     _exit(127);
 }
 
@@ -108,16 +111,42 @@ static _Noreturn void start(const struct job *job, const int *streams)
     give_up(false);
 }
 
-pid_t execute(const struct job *job, const int *streams, struct start_error *error)
+/* Begin the new process; its complaint goes to the descriptor, which is closed. Return its pid, or -1. */
+static pid_t begin(const struct job *job, const int *streams, int complaint_end)
 {
-    failed.number = 0;
+    complaint = complaint_end;
     pid_t pid = vfork();
     if (pid == 0)
         start(job, streams);
-    if (pid > 0 && failed.number == 0)
-        return pid;
-    *error = pid < 0 ? (struct start_error){errno, false} : (struct start_error){failed.number, failed.at_folder};
-    if (pid > 0)
-        waitpid(pid, NULL, 0);
-    return -1;
+    int error = errno;
+    close(complaint_end);
+    errno = error;
+    return pid;
+}
+
+/* Wait until the new process has become the command, or complains; return false then. */
+static bool has_become(int complaints, struct start_error *error)
+{
+    ssize_t size;
+    while ((size = read(complaints, error, sizeof *error)) < 0 && errno == EINTR)
+        ;
+    return size <= 0;
+}
+
+pid_t execute(const struct job *job, const int *streams, struct start_error *error)
+{
+    int ends[2];
+    pid_t pid = -1;
+    if (pipe2(ends, O_CLOEXEC) == 0) {
+        pid = begin(job, streams, ends[1]);
+        error->number = errno;
+        if (pid > 0 && !has_become(ends[0], error)) {
+            waitpid(pid, NULL, 0);
+            pid = -1;
+        }
+        close(ends[0]);
+    } else {
+        error->number = errno;
+    }
+    return pid;
 }
