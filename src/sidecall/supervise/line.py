@@ -19,13 +19,15 @@ STARTED, FAILED, NO_FOLDER, GONE = 4, 5, 6, 7
 nothing of it is left."""
 
 LONGEST_MESSAGE = 32 * 1024
-"""Bytes, which only a job comes near to; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source:
-socket(7)."""
+"""Bytes of a job; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
 _RUN = Struct("=BBBBiqIIiIIII4x")
 _LIMIT = Struct("=QQ")
 _ORDER = Struct("=B7xq")
 _REPLY = Struct("=BBBxiQQQ")
+REPLY_SIZE = _REPLY.size
+"""Bytes that a keeper's messages have."""
+
 _NOBODY = 0xFFFFFFFF
 """No uid and no gid: chown(2)."""
 

@@ -19,8 +19,8 @@ from sidecall.errors import CannotExecute, ServiceUnavailable
 from sidecall.supervise.executable import explain_exec
 from sidecall.supervise.line import (
     GONE,
-    LONGEST_MESSAGE,
     NO_FOLDER,
+    REPLY_SIZE,
     SIGNAL,
     STARTED,
     STOP,
@@ -150,7 +150,7 @@ class _Line:
 
     def _readable(self) -> None:
         try:
-            message = self.sock.recv(LONGEST_MESSAGE)
+            message = self.sock.recv(REPLY_SIZE)
         except OSError:
             message = b""
         self.on_reply(decode_reply(message) if message else None)
