@@ -40,7 +40,7 @@ async def shell(keepers: Keepers, script: str, grace: float = 0.2, *, leave: boo
     job = Job([b"sh", b"-c", script.encode()], dict(os.environb), None, grace, leave)
     null = os.open(os.devnull, os.O_RDWR)
     try:
-        return await keepers.spawn(job, (null, stdout, 2))
+        return keepers.spawn(job, (null, stdout, 2))
     finally:
         os.close(null)
 

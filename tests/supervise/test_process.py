@@ -105,7 +105,7 @@ def test_what_forks_while_it_is_killed_does_not_get_away() -> None:
     async def main(keepers: Keepers) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         job = Job([b"python3", b"-I", b"-S", b"-c", CHAIN.encode()], dict(os.environb), None, 0.1, leave=False)
-        process = await keepers.spawn(job, (null, null, null))
+        process = keepers.spawn(job, (null, null, null))
         os.close(null)
         await asyncio.wait_for(process.ended(), 60)
 
@@ -309,7 +309,7 @@ def test_what_cannot_be_executed(
 
     async def main(keepers: Keepers) -> int:
         with pytest.raises(error):
-            await keepers.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, leave=False), (0, 1, 2))
+            await keepers.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, leave=False), (0, 1, 2)).ended()
         return (await (await shell(keepers, "exit 8")).ended()).status
 
     assert with_keepers(main) == 8 << 8
@@ -327,7 +327,7 @@ def test_a_folder_that_cannot_be_entered(folder: bytes, reason: str) -> None:
 
     async def main(keepers: Keepers) -> str:
         with pytest.raises(CannotExecute) as error:
-            await keepers.spawn(Job([b"true"], dict(os.environb), folder, 1, leave=False), (0, 1, 2))
+            await keepers.spawn(Job([b"true"], dict(os.environb), folder, 1, leave=False), (0, 1, 2)).ended()
         return error.value.reason
 
     assert with_keepers(main) == reason
@@ -346,7 +346,7 @@ def test_a_name_that_is_too_long_has_an_answer_too(program: bytes, folder: bytes
 
     async def main(keepers: Keepers) -> str:
         with pytest.raises(CannotExecute) as error:
-            await keepers.spawn(Job([program], dict(os.environb), folder, 1, leave=False), (0, 1, 2))
+            await keepers.spawn(Job([program], dict(os.environb), folder, 1, leave=False), (0, 1, 2)).ended()
         return error.value.reason
 
     reason = with_keepers(main)
@@ -361,9 +361,9 @@ def test_the_commands_own_path_counts(tmp_path: Path) -> None:
     tool.chmod(0o755)
 
     async def main(keepers: Keepers) -> int:
-        process = await keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
+        process = keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
         with pytest.raises(NoSuchCommand):
-            await keepers.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, leave=False), (0, 1, 2))
+            await keepers.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, leave=False), (0, 1, 2)).ended()
         return (await process.ended()).status
 
     assert with_keepers(main) == 7 << 8
@@ -377,7 +377,9 @@ def test_a_missing_interpreter_is_not_a_missing_command(tmp_path: Path) -> None:
 
     async def main(keepers: Keepers) -> None:
         with pytest.raises(CannotExecute):
-            await keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
+            await keepers.spawn(
+                Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2)
+            ).ended()
 
     with_keepers(main)
 

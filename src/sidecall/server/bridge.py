@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
@@ -86,13 +87,13 @@ class Bridge:
                 sock.setblocking(True)  # an app expects to wait in read(2)
                 environ = dict(os.environb) | ucspi_environment(sock, self._path)
                 streams = sock.fileno(), sock.fileno(), 2
-                app = await self._keepers.spawn(Job(self._argv, environ, None, _GRACE, leave=False), streams)
+                job = Job(self._argv, environ, None, _GRACE, leave=False)
+                app = self._keepers.spawn(job, streams, partial(self._log, "an app starts"))
+            self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
+            ended = await app.ended()
         except SidecallError as error:
             say(error.reason)
             return
-        self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
-        self._log("an app starts")
-        ended = await app.ended()
         self._log(f"an app ended with wait status {ended.status}")
 
     def _on_done(self, task: asyncio.Task[None]) -> None:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sidecall.errors import SidecallError
 from sidecall.outcome import SIGNALED, from_wait_status
 from sidecall.protocol import messages as m
 from sidecall.supervise.line import Job
@@ -19,6 +20,8 @@ from sidecall.supervise.process import KeeperLost
 from sidecall.transport.relay import Relay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecall.server.policy import Plan
     from sidecall.supervise.process import Ended, Keepers, Process
     from sidecall.transport.channel import Channel
@@ -113,18 +116,22 @@ class Execution:
         self._cancelled = False
         self._timed_out = False
         self._interrupted = -math.inf
-        self._early_signals: list[int] = []
+        self._failure: Exception | None = None
         self._progress = asyncio.Event()
         self._relay = Relay(asyncio.get_running_loop(), channel, self._progress.set)
         self._process: Process | None = None
 
-    async def start(self, plan: Plan, keepers: Keepers) -> None:
-        """Execute the command with its streams.
+    def start(self, plan: Plan, keepers: Keepers, on_started: Callable[[], None]) -> None:
+        """Have the command executed with its streams.
+
+        Args:
+            plan: what to execute.
+            keepers: who executes it.
+            on_started: called when the command has been executed, before its streams flow.
 
         Raises:
-            NoSuchCommand: there is no such program.
-            CannotExecute: it, or its working folder, cannot be used.
-            KeeperLost: whether it was started is unknown.
+            OSError: there is no room for another descriptor.
+            ServiceUnavailable: nor for another process.
         """
         self._grace = plan.grace
         with contextlib.ExitStack() as child_ends:
@@ -148,11 +155,8 @@ class Execution:
                 nice=runs_as.nice,
                 limits=runs_as.limits,
             )
-            self._process = await keepers.spawn(job, (ends[0], ends[1], ends[2]))
-        for number in self._early_signals:
-            self.signal(number)
-        if self._cancelled:
-            self._process.stop(self._grace)
+            self._on_started = on_started
+            self._process = keepers.spawn(job, (ends[0], ends[1], ends[2]), self._flow)
         if plan.timeout is not None:
             deadline = asyncio.get_running_loop().call_later(plan.timeout, self._on_deadline)
             self._process.on_end(deadline.cancel)
@@ -160,7 +164,7 @@ class Execution:
     @property
     def has_started(self) -> bool:
         """Tell whether the command has been executed."""
-        return self._process is not None
+        return self._process is not None and self._process.has_started
 
     @property
     def moved(self) -> dict[str, int]:
@@ -180,7 +184,6 @@ class Execution:
     def signal(self, number: int) -> None:
         """Deliver a signal of the caller to the command's process group; a second INT within the grace kills."""
         if self._process is None:
-            self._early_signals.append(number)
             return
         if number == signal.SIGINT:
             now = time.monotonic()
@@ -197,14 +200,18 @@ class Execution:
             self._process.stop(self._grace if grace is None else grace)
 
     async def ended(self) -> End:
-        """Let the streams flow and wait for the command's end; nothing that it started is left then.
+        """Wait for the command's end; nothing that it started is left then.
 
         Raises:
+            NoSuchCommand: there is no such program.
+            CannotExecute: it, or its working folder, cannot be used.
             KeeperLost: how it ended is unknown.
+            OSError: its streams could not flow.
         """
         assert self._process is not None  # noqa: S101 `start` comes first
-        self._relay.start()
         process = await self._process.ended()
+        if self._failure is not None:
+            raise self._failure
         return End(process, timed_out=self._timed_out and process.stopped)
 
     async def drained(self) -> None:
@@ -227,9 +234,18 @@ class Execution:
         """Close every descriptor of the call; if something went wrong before its end, stop the command too."""
         if self._process is not None and not self._process.gone:
             self._process.stop(self._grace)
-            with contextlib.suppress(KeeperLost):
+            with contextlib.suppress(KeeperLost, SidecallError):
                 await self._process.ended()
         self._relay.close()
+
+    def _flow(self) -> None:
+        """Tell of the start, and let the streams flow. If that fails the call ends, and says why."""
+        try:
+            self._on_started()
+            self._relay.start()
+        except Exception as error:
+            self._failure = error
+            self.cancel()
 
     def _on_deadline(self) -> None:
         if self._process is not None and not self._cancelled:

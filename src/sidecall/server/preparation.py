@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server import policy
@@ -14,8 +14,6 @@ from sidecall.server.scratch import remove
 from sidecall.server.volumes import Atlas
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from sidecall.protocol.messages import Call
     from sidecall.server.config import Command, Service
     from sidecall.server.policy import Plan
@@ -23,10 +21,26 @@ if TYPE_CHECKING:
 
 
 class Prepared(NamedTuple):
-    """A plan, and the files that it names."""
+    """What a call needs, for as long as its command runs.
+
+    Attributes:
+        plan: what it executes.
+        paths: the files that it names.
+        made: what was made for it.
+        is_slow: whether removing that may take long: the command may have filled it.
+    """
 
     plan: Plan
     paths: Paths
+    made: ExitStack
+    is_slow: bool
+
+    async def remove(self) -> None:
+        """Remove what was made."""
+        if self.is_slow:
+            await aside(self.made.close)
+        else:
+            self.made.close()
 
 
 def check(service: Service, call: Call) -> Plan:
@@ -39,9 +53,8 @@ def check(service: Service, call: Call) -> Plan:
         return policy.plan(service, call, own_environment(), paths, scratch="/")
 
 
-@asynccontextmanager
-async def prepared(service: Service, call: Call, call_id: str, folders: Scratch) -> AsyncIterator[Prepared]:
-    """Make what a call needs, for as long as its command runs. What the command may have filled is removed aside.
+def prepare(service: Service, call: Call, call_id: str, folders: Scratch) -> Prepared:
+    """Make what a call needs; it has to be removed.
 
     Raises:
         SidecallError: see `policy.plan`.
@@ -57,15 +70,8 @@ async def prepared(service: Service, call: Call, call_id: str, folders: Scratch)
         owner = None if command is None else _owner(command)
         paths = making.enter_context(Paths(Atlas(service.volumes, call.folders), private or None, owner))
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
-        ready = Prepared(policy.plan(service, call, environ, paths, scratch), paths)
-        made = making.pop_all()
-    try:
-        yield ready
-    finally:
-        if scratch or paths.replaces:
-            await aside(made.close)
-        else:
-            made.close()
+        plan = policy.plan(service, call, environ, paths, scratch)
+        return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.replaces))
 
 
 @functools.cache

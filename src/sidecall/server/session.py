@@ -29,7 +29,7 @@ from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.notify import say_bug
-from sidecall.server.preparation import check, prepared
+from sidecall.server.preparation import check, prepare
 from sidecall.supervise.process import KeeperLost
 from sidecall.transport.channel import Channel
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import socket
 
     from sidecall.server.config import Service
+    from sidecall.server.execution import End
+    from sidecall.server.paths import Paths
     from sidecall.server.policy import Plan
     from sidecall.server.service import CallService
     from sidecall.transport.credentials import Peer
@@ -303,18 +305,8 @@ class Session:
     async def _execute(self, call: m.Call, arrived: float) -> None:
         execution = self._execution = Execution(self._channel, call)
         try:
-            async with prepared(self._offer(), call, self.call_id, self._service.scratch) as (plan, paths):
-                self._plan = plan
-                began = time.monotonic()
-                self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
-                await execution.start(plan, self._service.keepers)
-                self._send(m.Started(self.call_id))
-                if self._starts_stopped:
-                    execution.signal(TSTP)
-                end = await execution.ended()
-                if end.ok and paths.replaces and (failure := await aside(paths.commit)):
-                    self._service.log(f"call {self.call_id}: {failure}")
-                    end = end.unplaced()
+            began = time.monotonic()
+            end, paths = await self._run(execution, call)
             times = began - arrived, time.monotonic() - began
             self._service.leave(self)
             await execution.drained()
@@ -324,6 +316,23 @@ class Session:
             self._send(message)  # the log is never behind what a caller knows
         finally:
             await execution.close()
+
+    async def _run(self, execution: Execution, call: m.Call) -> tuple[End, Paths]:
+        """Execute a call's command, with what it needs around it; return its end, and the files that it named."""
+        prepared = prepare(self._offer(), call, self.call_id, self._service.scratch)
+        try:
+            self._plan = prepared.plan
+            self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
+            execution.start(prepared.plan, self._service.keepers, lambda: self._send(m.Started(self.call_id)))
+            if self._starts_stopped:
+                execution.signal(TSTP)
+            end = await execution.ended()
+            if end.ok and prepared.paths.replaces and (failure := await aside(prepared.paths.commit)):
+                self._service.log(f"call {self.call_id}: {failure}")
+                end = end.unplaced()
+        finally:
+            await prepared.remove()
+        return end, prepared.paths
 
     def _record(self, **fields: object) -> None:
         """Write the call's line of the audit log."""

@@ -75,28 +75,20 @@ class Keepers:
         self._idle: list[_Line] = []
         self._most_idle = _MOST_IDLE if nursery.is_native else _MOST_IDLE_PYTHON
 
-    async def spawn(self, job: Job, streams: tuple[int, int, int]) -> Process:
-        """Start a command.
+    def spawn(
+        self, job: Job, streams: tuple[int, int, int], on_started: Callable[[], object] = lambda: None
+    ) -> Process:
+        """Have a command started. Whether that succeeds is told later: by `on_started`, or by the process' end.
 
         Args:
             job: what to run.
-            streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
+            streams: the descriptors that become its stdin, stdout and stderr; they are not needed here any longer.
+            on_started: called when the command has been executed.
 
         Raises:
-            NoSuchCommand: there is no such program.
-            CannotExecute: there is one, but executing it failed.
             ServiceUnavailable: there is no room for another process or descriptor.
-            KeeperLost: whether it was started is unknown.
         """
-        process = Process(self._send(job, streams), self._take_back)
-        try:
-            reply = await process.started()
-        except BaseException:
-            process.abandon()
-            raise
-        if reply.kind != STARTED:
-            raise _explain(reply, job)
-        return process
+        return Process(self._send(job, streams), self._take_back, job, on_started)
 
     def close(self) -> None:
         """Let the idle keepers go, while the loop still runs."""
@@ -157,48 +149,51 @@ class _Line:
 
 
 class Process:
-    """A running command. `ended` tells its end; nothing that it started is left then.
+    """A command. `ended` tells its end; nothing that it started is left then.
 
     Args:
         line: the one to its keeper.
         give_back: gets the line when the keeper is free again.
+        job: what the keeper was told to run.
+        on_started: called when the command has been executed.
+
+    Attributes:
+        has_started: whether it has.
     """
 
-    def __init__(self, line: _Line, give_back: Callable[[_Line], None]) -> None:
+    def __init__(
+        self, line: _Line, give_back: Callable[[_Line], None], job: Job, on_started: Callable[[], object]
+    ) -> None:
+        self.has_started = False
         self._line = line
         self._give_back = give_back
-        self._started: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._end: Ended | KeeperLost | None = None
+        self._job = job
+        self._on_started = on_started
+        self._end: Ended | KeeperLost | SidecallError | None = None
         self._at_end: list[Callable[[], object]] = []
         line.on_reply = self._hear
 
     @property
     def gone(self) -> bool:
-        """Tell whether nothing of the command is left, or its keeper was lost."""
+        """Tell whether nothing of the command is left, or there never was anything, or its keeper was lost."""
         return self._end is not None
-
-    async def started(self) -> Reply:
-        """Wait until the command has been executed, or that has failed; return which.
-
-        Raises:
-            KeeperLost: nobody knows.
-        """
-        return await self._started
 
     async def ended(self) -> Ended:
         """Wait until the command and everything that it started are gone.
 
         Raises:
-            KeeperLost: nobody knows.
+            NoSuchCommand: there is no such program.
+            CannotExecute: there is one, but executing it failed.
+            KeeperLost: nobody knows; if the command has not started, not even whether it did.
         """
         if self._end is None:
             told = asyncio.Event()
             self._at_end.append(told.set)
             await told.wait()
         assert self._end is not None  # noqa: S101 told
-        if isinstance(self._end, KeeperLost):
-            raise self._end
-        return self._end
+        if isinstance(self._end, Ended):
+            return self._end
+        raise self._end
 
     def on_end(self, callback: Callable[[], object]) -> None:
         """Call back when nothing of the command is left, or its keeper was lost: now, if that is so already."""
@@ -232,23 +227,19 @@ class Process:
 
     def _hear(self, reply: Reply | None) -> None:
         if reply is None:
-            self._lost()
+            self.abandon()
+            self._tell(KeeperLost())
         elif reply.kind == STARTED:
-            self._started.set_result(reply)
+            self.has_started = True
+            self._on_started()
         elif reply.kind == GONE:
             (_Line.close if reply.left else self._give_back)(self._line)
             self._tell(Ended(reply.number, reply.used, reply.stopped))
         else:
             self._give_back(self._line)
-            self._started.set_result(reply)
+            self._tell(_explain(reply, self._job))
 
-    def _lost(self) -> None:
-        self.abandon()
-        if not self._started.done():
-            self._started.set_exception(KeeperLost())
-        self._tell(KeeperLost())
-
-    def _tell(self, end: Ended | KeeperLost) -> None:
+    def _tell(self, end: Ended | KeeperLost | SidecallError) -> None:
         self._end = end
         for callback in self._at_end:
             callback()
