@@ -6,13 +6,33 @@ A frame is `u32 length, u8 type, payload`, big-endian; the length counts the pay
 from __future__ import annotations
 
 from _struct import Struct
+from _struct import error as StructError  # type: ignore[attr-defined]  # noqa: N812 it is a class, and there
 
 from sidecall.errors import LocalProtocolError, ProtocolError
 from sidecall.protocol.messages import MESSAGES, Message
 
 HEADER = Struct("!IB")
-_NUMBERS = {"u8": Struct("!B"), "u16": Struct("!H"), "u32": Struct("!I"), "u64": Struct("!Q")}
-_U32 = _NUMBERS["u32"]
+_U32 = Struct("!I")
+_NUMBERS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
+_LAYOUTS: dict[type[Message], list[Struct | str]] = {}
+
+
+def _layout(message_type: type[Message]) -> list[Struct | str]:
+    """Return the kinds of a message's fields, each run of numbers as one Struct."""
+    layout = _LAYOUTS.get(message_type)
+    if layout is None:
+        layout = _LAYOUTS[message_type] = []
+        run = ""
+        for kind in (*message_type.KINDS, ""):
+            if kind in _NUMBERS:
+                run += _NUMBERS[kind]
+                continue
+            if run:
+                layout.append(Struct("!" + run))
+            run = ""
+            if kind:
+                layout.append(kind)
+    return layout
 
 
 def encode(message: Message) -> bytes:
@@ -21,9 +41,14 @@ def encode(message: Message) -> bytes:
     Raises:
         LocalProtocolError: a value does not fit its field, or the message its limit.
     """
-    parts = [b""]
-    for kind, value in zip(message.KINDS, message.astuple(), strict=True):
-        parts.append(_encode_field(kind, value, message))
+    parts, values, at = [b""], message.astuple(), 0
+    for step in _layout(type(message)):
+        if isinstance(step, Struct):
+            begin, at = at, at + len(step.format) - 1
+            parts.append(_pack(step, values[begin:at], message))
+        else:
+            parts.append(_encode_field(step, values[at], message))
+            at += 1
     length = sum(map(len, parts))
     if length > message.limit:
         raise LocalProtocolError(f"{type(message).__name__} of {length} bytes is over its {message.limit}")
@@ -31,16 +56,21 @@ def encode(message: Message) -> bytes:
     return b"".join(parts)
 
 
+def _pack(struct: Struct, values: tuple[object, ...], message: Message) -> bytes:
+    try:
+        return struct.pack(*values)
+    except StructError as error:
+        raise LocalProtocolError(f"{type(message).__name__}: {values} do not fit their fields: {error}") from error
+
+
 def _encode_field(kind: str, value: object, message: Message) -> bytes:
-    if isinstance(value, int) and kind in _NUMBERS:
-        return _pack(_NUMBERS[kind], value, message)
-    if isinstance(value, bytes):
-        return value if kind == "rest" else _U32.pack(len(value)) + value
-    if isinstance(value, str):
-        return _encode_field("string", _utf8(value, message), message)
-    if isinstance(value, tuple):
-        return b"".join([_U32.pack(len(value)), *(_encode_field("string", item, message) for item in value)])
-    raise LocalProtocolError(f"{type(message).__name__} has no place for {value!r}")
+    if kind == "rest" and isinstance(value, bytes):
+        return value
+    if kind == "strings" and isinstance(value, tuple):
+        return b"".join([_U32.pack(len(value)), *[_string(item, message) for item in value]])
+    if kind == "text" and isinstance(value, str):
+        value = _utf8(value, message)
+    return _string(value, message)
 
 
 def _utf8(text: str, message: Message) -> bytes:
@@ -50,10 +80,10 @@ def _utf8(text: str, message: Message) -> bytes:
         raise LocalProtocolError(f"{type(message).__name__} has a text that is not Unicode") from error
 
 
-def _pack(struct: Struct, value: int, message: Message) -> bytes:
-    if not 0 <= value < 1 << 8 * struct.size:
-        raise LocalProtocolError(f"{type(message).__name__}: {value} does not fit {struct.size} bytes")
-    return struct.pack(value)
+def _string(value: object, message: Message) -> bytes:
+    if not isinstance(value, bytes):
+        raise LocalProtocolError(f"{type(message).__name__} has no place for {value!r}")
+    return _U32.pack(len(value)) + value
 
 
 def frame_at(buffer: bytearray, start: int) -> tuple[Message, int] | None:
@@ -79,55 +109,63 @@ def frame_at(buffer: bytearray, start: int) -> tuple[Message, int] | None:
 
 
 def _decode(message_type: type[Message], payload: memoryview) -> Message:
+    values: list[object] = []
     reader = _Reader(payload, message_type.__name__)
-    message = message_type(*[reader.field(kind) for kind in message_type.KINDS])
+    for step in _layout(message_type):
+        if isinstance(step, Struct):
+            values += reader.numbers(step)
+        else:
+            values.append(reader.field(step))
     reader.finish()
-    return message
+    return message_type(*values)
 
 
 class _Reader:
-    """Takes typed fields off a payload, front to back."""
+    """Takes fields off a payload, front to back."""
 
     def __init__(self, payload: memoryview, name: str) -> None:
         self._payload = payload
+        self._size = len(payload)
         self._name = name
         self._at = 0
 
+    def numbers(self, struct: Struct) -> tuple[int, ...]:
+        """Return as many numbers as a Struct has."""
+        begin = self._at
+        self._at += struct.size
+        if self._at > self._size:
+            raise self._cut_off()
+        return struct.unpack_from(self._payload, begin)
+
     def field(self, kind: str) -> object:
-        struct = _NUMBERS.get(kind)
-        if struct is not None:
-            return self._number(struct)
+        """Return a field that is not a number."""
         if kind == "rest":
-            return self._take(len(self._payload) - self._at)
+            return self._take(self._size - self._at)
         if kind == "strings":
             return self._strings()
-        taken = self._take(self._number(_U32))
+        taken = self._string()
         return self._decoded(taken) if kind == "text" else taken
 
     def finish(self) -> None:
-        if self._at != len(self._payload):
-            raise ProtocolError(f"{self._name} has {len(self._payload) - self._at} bytes too many")
+        """Make sure that nothing is left."""
+        if self._at != self._size:
+            raise ProtocolError(f"{self._name} has {self._size - self._at} bytes too many")
 
     def _take(self, size: int) -> bytes:
         begin = self._at
         self._at += size
-        if self._at > len(self._payload):
+        if self._at > self._size:
             raise self._cut_off()
         return bytes(self._payload[begin : self._at])
 
-    def _number(self, struct: Struct) -> int:
-        begin = self._at
-        self._at += struct.size
-        if self._at > len(self._payload):
-            raise self._cut_off()
-        number: int = struct.unpack_from(self._payload, begin)[0]
-        return number
+    def _string(self) -> bytes:
+        return self._take(*self.numbers(_U32))
 
     def _strings(self) -> tuple[bytes, ...]:
-        count = self._number(_U32)
-        if count * _U32.size > len(self._payload) - self._at:
+        (count,) = self.numbers(_U32)
+        if count * _U32.size > self._size - self._at:
             raise ProtocolError(f"{self._name} announces {count} strings, more than it can hold")
-        return tuple([self._take(self._number(_U32)) for _ in range(count)])
+        return tuple([self._string() for _ in range(count)])
 
     def _decoded(self, text: bytes) -> str:
         try:
