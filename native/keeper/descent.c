@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,41 +56,49 @@ static int by_pid(const void *one, const void *other)
     return (first > second) - (first < second);
 }
 
-static struct census take_census(void)
+/* Take note of all processes, or of as many as there is memory for; return whether it is all. */
+static bool take_census(struct census *census)
 {
-    struct census census = {NULL, 0, 0};
+    bool is_whole = true;
     DIR *folder = opendir("/proc");
     if (folder == NULL)
-        return census;
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        return false;
+    for (struct dirent *entry; is_whole && (entry = readdir(folder)) != NULL;) {
         struct process process = {.pid = atoi(entry->d_name)};
         process.is_ours = process.pid == getpid();
-        if (process.pid > 0 && look_up(&process) && !add(&census, process))
-            break;
+        if (process.pid > 0 && look_up(&process))
+            is_whole = add(census, process);
     }
     closedir(folder);
-    if (census.count > 0)
-        qsort(census.processes, census.count, sizeof *census.processes, by_pid);
-    return census;
+    if (census->count > 0)
+        qsort(census->processes, census->count, sizeof *census->processes, by_pid);
+    return is_whole;
 }
 
-void for_each_child(void (*act)(pid_t child))
+/* Do something with every child, by looking at all processes. */
+static bool for_each_child_seen(void (*act)(pid_t child))
+{
+    struct census census = {NULL, 0, 0};
+    bool is_whole = take_census(&census);
+    for (size_t i = 0; i < census.count; i++)
+        if (census.processes[i].parent == getpid())
+            act(census.processes[i].pid);
+    free(census.processes);
+    return is_whole;
+}
+
+bool for_each_child(void (*act)(pid_t child))
 {
     char path[48];
-    pid_t self = getpid(), child;
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", self);
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
     FILE *file = fopen(path, "re");
-    if (file != NULL) {
-        while (fscanf(file, "%d", &child) == 1)
-            act(child);
-        fclose(file);
-    } else if (errno == ENOENT) { /* a kernel without CONFIG_PROC_CHILDREN */
-        struct census census = take_census();
-        for (size_t i = 0; i < census.count; i++)
-            if (census.processes[i].parent == self)
-                act(census.processes[i].pid);
-        free(census.processes);
-    }
+    if (file == NULL)
+        return errno == ENOENT && for_each_child_seen(act); /* a kernel without CONFIG_PROC_CHILDREN */
+    for (pid_t child; fscanf(file, "%d", &child) == 1;)
+        act(child);
+    bool is_whole = !ferror(file);
+    fclose(file);
+    return is_whole;
 }
 
 void kill_child(pid_t child)
@@ -136,7 +143,8 @@ static void ask(const struct census *census, struct process process)
 
 void ask_descendants(pid_t but_group)
 {
-    struct census census = take_census();
+    struct census census = {NULL, 0, 0};
+    take_census(&census);
     while (census.count > 0 && mark_children(&census))
         ;
     for (size_t i = 0; i < census.count; i++) {

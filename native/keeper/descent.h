@@ -4,10 +4,11 @@
 #ifndef DESCENT_H
 #define DESCENT_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-/* Do something with every child. */
-void for_each_child(void (*act)(pid_t child));
+/* Do something with every child; false if it cannot be told which there are: there is no memory, for now. */
+bool for_each_child(void (*act)(pid_t child));
 
 /* Kill a child, and the process group that it is in: a member that forks meanwhile does not get away. Deeper
  * descendants become children when their parents end; repeat this until there is none. */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,8 +85,7 @@ static void reap(void)
     }
     if (nurse.has_strays) {
         found_stray = false;
-        for_each_child(look_for_stray);
-        nurse.has_strays = found_stray;
+        nurse.has_strays = !for_each_child(look_for_stray) || found_stray;
     }
 }
 
@@ -167,17 +167,18 @@ static void no_action(int number)
 }
 
 /* Give every signal its default, so that commands start with a clean slate, and block all: only waiting lets the news of
- * a child's end through. */
+ * a child's end through. The defaults are set by the kernel's call: libc does not touch the two signals that it uses
+ * itself, which glibc's posix_spawn(3) leaves ignored. */
 static void settle_signals(void)
 {
-    struct sigaction action = {.sa_handler = SIG_DFL};
+    static const uint64_t by_default[4]; /* the kernel's struct sigaction, all 0: SIG_DFL */
+    const struct sigaction noted = {.sa_handler = no_action};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     for (int number = 1; number <= SIGRTMAX; number++)
-        sigaction(number, &action, NULL);
-    action.sa_handler = no_action;
-    sigaction(SIGCHLD, &action, NULL);
+        syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof(uint64_t));
+    sigaction(SIGCHLD, &noted, NULL);
 }
 
 /* Open stdin, stdout and stderr if they are closed, so that no other descriptor gets there; close all but those and the

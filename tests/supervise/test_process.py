@@ -58,6 +58,37 @@ def test_a_command_leads_a_session_of_its_own() -> None:
     with_keepers(main)
 
 
+def test_a_command_starts_with_a_clean_slate() -> None:
+    """No signal is blocked, ignored or caught, and nothing is open but its streams, whatever the server had."""
+
+    async def main(keepers: Keepers) -> str:
+        readable, writable = os.pipe()
+        other = os.open(os.devnull, os.O_RDONLY)
+        os.set_inheritable(other, True)
+        script = "exec 2>&1; cat /proc/self/status; ls /proc/self/fd | tr '\\n' ' '"
+        with open(readable) as lines:
+            try:
+                process = await shell(keepers, script, stdout=writable)
+            finally:
+                os.close(writable)
+                os.close(other)
+            said = await asyncio.to_thread(lines.read)
+        await process.ended()
+        return said
+
+    was = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        reset_inherited_signals()
+        said = with_keepers(main)
+    finally:
+        signal.signal(signal.SIGUSR1, was)
+    *status, descriptors = said.splitlines()
+    masks = [line for line in status if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+    libcs_own = 0x180000000  # 32 and 33, which glibc's posix_spawn(3) has ignored, and no program looks at
+    assert [int(mask.split()[1], 16) & ~libcs_own for mask in masks] == [0, 0, 0]
+    assert descriptors == "0 1 2 3 "  # the last is ls' own
+
+
 ESCAPES = {
     "in the background": "sleep 100 & echo $!",
     "ignores TERM": "(trap '' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $!",
