@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sidecall.errors import SidecallError
@@ -22,6 +23,7 @@ from sidecall.transport.relay import Relay
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sidecall.outcome import Outcome
     from sidecall.server.policy import Plan
     from sidecall.supervise.process import Ended, Keepers, Process
     from sidecall.transport.channel import Channel
@@ -51,13 +53,16 @@ class End:
         """Return the end of a call whose command returned 0, but whose output could not be put into its place."""
         return replace(self, is_unplaced=True)
 
+    @cached_property
+    def _outcome(self) -> Outcome:
+        return from_wait_status(self.process.status)
+
     def fields(self, message: m.Exit) -> dict[str, object]:
         """Return the end as fields of the audit log; times in seconds, memory in bytes."""
-        outcome = from_wait_status(self.process.status)
-        kind = "unplaced" if self.is_unplaced else "timed-out" if self.timed_out else outcome.kind
+        kind = "unplaced" if self.is_unplaced else "timed-out" if self.timed_out else self._outcome.kind
         return {
             "outcome": kind,
-            "value": outcome.value,
+            "value": self._outcome.value,
             "queued": message.queued_us / 1e6,
             "run": message.run_us / 1e6,
             "user": message.user_us / 1e6,
@@ -67,7 +72,7 @@ class End:
 
     def message(self, queued: float, run: float) -> m.Exit:
         """Return the EXIT message; `queued` and `run` are seconds."""
-        outcome, used = from_wait_status(self.process.status), self.process.used
+        outcome, used = self._outcome, self.process.used
         by_signal = m.ENDED_SIGNALED if outcome.kind == SIGNALED else m.ENDED_EXITED
         own_end = m.ENDED_UNPLACED if self.is_unplaced else by_signal
         return m.Exit(
@@ -83,8 +88,7 @@ class End:
 
     def words(self) -> str:
         """Return the end in words, for the log."""
-        outcome = from_wait_status(self.process.status)
-        how = f"{outcome.kind} {outcome.value}"
+        how = f"{self._outcome.kind} {self._outcome.value}"
         return f"timed out ({how})" if self.timed_out else how
 
 
@@ -134,12 +138,11 @@ class Execution:
             ServiceUnavailable: nor for another process.
         """
         self._grace = plan.grace
-        with contextlib.ExitStack() as child_ends:
-            ends = []
+        ends: list[int] = []
+        try:
             for stream, mode in enumerate(self._call.streams):
                 wanted = plan.stdin or stream != m.STDIN
                 ends.append(self._child_end(stream, mode) if wanted else self._no_stdin(mode))
-                child_ends.callback(os.close, ends[-1])
             self._channel.refuse_descriptors()
             runs_as = plan.identity
             job = Job(
@@ -157,6 +160,9 @@ class Execution:
             )
             self._on_started = on_started
             self._process = keepers.spawn(job, (ends[0], ends[1], ends[2]), self._flow)
+        finally:
+            for end in ends:
+                os.close(end)
         if plan.timeout is not None:
             deadline = asyncio.get_running_loop().call_later(plan.timeout, self._on_deadline)
             self._process.on_end(deadline.cancel)
