@@ -102,7 +102,9 @@ def test_a_keeper_is_no_command(programs: Path) -> None:
     assert keeper.stat().st_size < 100_000
     done = run(keeper)
     assert (done.returncode, done.stdout) == (64, "")
-    assert done.stderr == "sidecall-keeper: this is a part of `sidecall serve`, which starts it\n"
+    assert done.stderr == (
+        "sidecall-keeper: this is a part of `sidecall serve`, which starts it if it is of the same release\n"
+    )
 
 
 def keeper_of(programs: Path) -> Path:

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define LAYOUT "1" /* of the messages; a server tells what its own is, and no other keeper serves it */
+
 enum kind { RUN = 1, SIGNAL, STOP, STARTED, FAILED, NO_FOLDER, GONE };
 
 enum {

@@ -4,7 +4,9 @@
  * It and the keepers it forks are small, and need no library: a server written in Python would otherwise lend each
  * command a copy of itself to be watched by.
  *
- * usage: sidecall-keeper LINE     a descriptor of a SOCK_SEQPACKET socket */
+ * usage: sidecall-keeper LINE LAYOUT
+ *   LINE     a descriptor of a SOCK_SEQPACKET socket
+ *   LAYOUT   which messages the server sends: line.h */
 
 #define _GNU_SOURCE
 
@@ -15,6 +17,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -209,8 +212,8 @@ static bool is_line(int fd)
 
 int keeper_main(int argc, char **argv)
 {
-    if (argc != 2 || !is_line(atoi(argv[1]))) {
-        fputs("sidecall-keeper: this is a part of `sidecall serve`, which starts it\n", stderr);
+    if (argc != 3 || !is_line(atoi(argv[1])) || strcmp(argv[2], LAYOUT) != 0) {
+        fputs("sidecall-keeper: this is a part of `sidecall serve`, which starts it if it is of the same release\n", stderr);
         return EXIT_MISUSED;
     }
     int line = settle_descriptors(atoi(argv[1]));

@@ -145,7 +145,7 @@ def test_without_its_nursery_a_server_ends(serve: Callable[..., Server], sidecal
     assert first_line(caller) == "ready"
     (nursery,) = children_of(server.process.pid)
     os.kill(nursery, signal.SIGKILL)
-    server.await_log("the process that starts commands was killed")
+    server.await_log("the process that starts commands has ended")
     caller.communicate(b"\n", timeout=20)
     assert caller.returncode == 5
     assert server.process.wait(20) == 70

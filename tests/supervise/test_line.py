@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from sidecall.supervise.line import (
     GONE,
+    LAYOUT,
     RUN,
     SIGNAL,
     STOP,
@@ -25,6 +27,7 @@ from sidecall.supervise.line import (
     send_reply,
 )
 
+HEADER = Path(__file__).parents[2] / "native/keeper/line.h"
 PLAIN = Job([b"true"], {}, None, 0.5, leave=False)
 FULL = Job(
     [b"tool", b"", b"--x=\xff\n"],
@@ -71,6 +74,7 @@ def test_a_job_arrives_whole(job: Job) -> None:
 
 def test_a_job_is_laid_out_as_the_native_keeper_reads_it() -> None:
     """The sizes and places are those of `native/keeper/line.h`; each number lies at a multiple of its own size."""
+    assert f'#define LAYOUT "{LAYOUT}" ' in HEADER.read_text()
     message = encode_job(FULL)
     assert message[:4] == bytes([1, 1, 1, 1])
     assert int.from_bytes(message[8:16], "little") == 10**18

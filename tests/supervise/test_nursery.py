@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,15 @@ def test_without_a_program_that_can_be_executed_it_is_python(
         return (await (await shell(keepers, "exit 3")).ended()).status
 
     assert with_keepers(main) == 3 << 8
+
+
+def test_a_server_whose_nursery_ends_says_so(tmp_path: Path) -> None:
+    """A program that is no keeper, or one of another release, ends at once, and the server with it."""
+    words = [sys.executable, "-m", "sidecall", "serve", "--allow-any", str(tmp_path / "tool.sock")]
+    environ = {**os.environ, "SIDECALL_KEEPER": "/bin/false"}
+    done = subprocess.run(words, env=environ, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 70
+    assert "the process that starts commands has ended; so does the service\n" in done.stderr
 
 
 def test_a_nursery_has_nothing_else_open(tmp_path: Path) -> None:

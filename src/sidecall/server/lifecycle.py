@@ -117,6 +117,7 @@ class _Life:
         for number in _WORDS:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._reap()  # what has ended by now
         doors = [
             Door(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
         ]
@@ -174,7 +175,7 @@ class _Life:
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if pid == self._nursery.pid:
                     self._nursery.was_killed = True
-                    say("the process that starts commands was killed; ending")
+                    say("the process that starts commands has ended; so does the service")
                     self._code = _EXIT_NO_NURSERY
                     self._signals.put_nowait(signal.SIGTERM)
 

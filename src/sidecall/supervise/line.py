@@ -11,6 +11,9 @@ import socket
 from struct import Struct
 from typing import NamedTuple
 
+LAYOUT = "1"
+"""Which messages these are: a native keeper of another release does not serve."""
+
 RUN, SIGNAL, STOP = 1, 2, 3
 """What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
 

@@ -15,6 +15,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from sidecall.supervise.line import LAYOUT
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -79,7 +81,7 @@ def _execute(line: socket.socket) -> int | None:
     """Execute the native nursery; return its pid, None if there is none for this machine."""
     line.set_inheritable(True)
     try:
-        return os.posix_spawn(_program(), [_NAME, str(line.fileno())], os.environ)
+        return os.posix_spawn(_program(), [_NAME, str(line.fileno()), LAYOUT], os.environ)
     except OSError:
         return None
 
