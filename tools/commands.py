@@ -14,6 +14,7 @@ ENVIRONMENT = """\
 | variable | meaning |
 |---|---|
 | `SIDECALL_DIR` | the folder of the sockets; `/run/sidecall` by default |
+| `SIDECALL_KEEPER` | read by `serve`: a native keeper to use, or nothing for none: [how calls end](how-calls-end.md) |
 | `SIDECALL_CALL` | set for a command: its call's id |
 | `SIDECALL_SCRATCH` | set for a command that is declared with `scratch`: its call's own folder |
 | `PROTO=IPC`, `IPCREMOTEPATH`, `IPCREMOTEEUID`, `IPCREMOTEEGID` | set for a bridge's apps, as UCSPI has them |

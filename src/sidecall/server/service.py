@@ -116,8 +116,10 @@ class CallService:
                 sock.send(refuse(refusal))
             return
         self._connections[peer.uid] = count + 1
-        self._sessions[Session(self, sock, peer, listener, str(next(self._ids)))] = None
+        session = Session(self, sock, peer, listener, str(next(self._ids)))
+        self._sessions[session] = None
         self._idle.clear()
+        session.hear()
 
     def forget(self, session: Session, peer: Peer) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""

@@ -92,6 +92,10 @@ class Session:
         self._dropped_because = ("the call was cancelled while it waited", "")
         self._plan: Plan | None = None
 
+    def hear(self) -> None:
+        """Take what the caller has said by now: most have said it all, and need not wait for the loop's next round."""
+        self._channel.hear()
+
     def cancel(self, grace: float | None = None) -> None:
         """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
         self._is_cancelled = True

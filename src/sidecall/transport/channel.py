@@ -54,7 +54,7 @@ class Channel:
         self._accepts_descriptors = True
         self.broken = False
         self._on_closed: Callable[[], None] | None = None
-        loop.add_reader(sock.fileno(), self._readable)
+        loop.add_reader(sock.fileno(), self.hear)
 
     @property
     def closed(self) -> bool:
@@ -109,6 +109,24 @@ class Channel:
         self.received.close()
         self._pending.clear()
 
+    def hear(self) -> None:
+        """Take what has come by now, and act on it; the loop does so whenever something comes."""
+        try:
+            data = self._receive()
+            if data:
+                self._dispatch(data)
+                return
+            error = None
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            error = None
+        except SidecallError as failure:
+            error = failure
+        if not self.closed:
+            self._loop.remove_reader(self._sock.fileno())
+        self._on_end(error)
+
     def _try_send(self, data: bytes | memoryview, passed: Sequence[int] = ()) -> int:
         try:
             return descriptors.send(self._sock, data, passed)
@@ -128,23 +146,6 @@ class Channel:
             self._loop.remove_writer(self._sock.fileno())
             if self._on_closed is not None:
                 self.close()
-
-    def _readable(self) -> None:
-        try:
-            data = self._receive()
-            if data:
-                self._dispatch(data)
-                return
-            error = None
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            error = None
-        except SidecallError as failure:
-            error = failure
-        if not self.closed:
-            self._loop.remove_reader(self._sock.fileno())
-        self._on_end(error)
 
     def _receive(self) -> bytes:
         if self._accepts_descriptors:
