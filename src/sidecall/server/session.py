@@ -27,6 +27,7 @@ from sidecall.server.admission import SHUTTING_DOWN
 from sidecall.server.aside import aside
 from sidecall.server.callers import UNMAPPED
 from sidecall.server.describe import describe
+from sidecall.server.eager import begin
 from sidecall.server.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.notify import say_bug
 from sidecall.server.preparation import check, prepare
@@ -64,7 +65,7 @@ def refuse(error: SidecallError) -> bytes:
 
 
 class Session:
-    """Serves one connection. A call runs as a task of its own; questions are answered at once.
+    """Serves one connection. A call runs as a task of its own from where it has to wait; all else is done at once.
 
     Attributes:
         call_id: what its call is called, in logs and to its caller.
@@ -83,6 +84,7 @@ class Session:
         self._offered: tuple[Service, Service] | None = None
         self._call: m.Call | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_serving = False
         self._turn: asyncio.Future[None] | None = None
         self._is_cancelled = False
         self._is_finishing = False
@@ -99,7 +101,7 @@ class Session:
     def cancel(self, grace: float | None = None) -> None:
         """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
         self._is_cancelled = True
-        if self._task is None or self._is_finishing:
+        if not self._is_serving or self._is_finishing:
             self._finish()
         elif self._execution is not None:
             self._execution.cancel(grace)
@@ -241,7 +243,8 @@ class Session:
             return
         self._patience.cancel()
         self._call = call
-        self._task = self._loop.create_task(self._serve(call))
+        self._is_serving = True
+        self._task = begin(self._loop, self._serve(call))
 
     async def _serve(self, call: m.Call) -> None:
         """See a call to its end; whatever happens, nothing of it is left."""
@@ -260,8 +263,6 @@ class Session:
             self._finish()
 
     async def _admit_and_execute(self, call: m.Call) -> None:
-        if self._answered:
-            return  # the caller broke the protocol right after its CALL
         self._check_descriptors(call)
         arrived = time.monotonic()
         try:
@@ -316,7 +317,8 @@ class Session:
             await execution.drained()
             message = end.message(*times)
             self._service.log(f"call {self.call_id} {end.words()} after {times[1]:.3f} s")
-            self._record(**end.fields(message), files=paths.used, bytes=execution.moved)
+            if self._service.audit.is_kept:
+                self._record(**end.fields(message), files=paths.used, bytes=execution.moved)
             self._send(message)  # the log is never behind what a caller knows
         finally:
             await execution.close()

@@ -187,9 +187,9 @@ class Process:
             KeeperLost: nobody knows; if the command has not started, not even whether it did.
         """
         if self._end is None:
-            told = asyncio.Event()
-            self._at_end.append(told.set)
-            await told.wait()
+            told = asyncio.get_running_loop().create_future()
+            self._at_end.append(partial(_resolve, told))
+            await told
         assert self._end is not None  # noqa: S101 told
         if isinstance(self._end, Ended):
             return self._end
@@ -243,6 +243,11 @@ class Process:
         self._end = end
         for callback in self._at_end:
             callback()
+
+
+def _resolve(told: asyncio.Future[None]) -> None:
+    if not told.done():  # nobody waits any more
+        told.set_result(None)
 
 
 def _given(line: _Line, job: Job, streams: tuple[int, int, int]) -> _Line:
