@@ -22,25 +22,23 @@ class Record:
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
     KINDS: ClassVar[tuple[str, ...]] = ()
+    NAMES: ClassVar[frozenset[str]] = frozenset()
+    NEEDED: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         own = {name: kind for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
         cls.FIELDS = (*cls.FIELDS, *own)
         cls.KINDS = (*cls.KINDS, *own.values())
+        cls.NAMES = frozenset(cls.FIELDS)
+        cls.NEEDED = cls.NEEDED | (own.keys() - cls.__dict__.keys())
 
     def __init__(self, *values: object, **named: object) -> None:
-        if len(values) == len(self.FIELDS) and not named:  # every message of every call comes this way
-            self.__dict__.update(zip(self.FIELDS, values, strict=True))
-            return
-        if len(values) > len(self.FIELDS):
-            raise TypeError(f"{type(self).__name__} takes {len(self.FIELDS)} fields, not {len(values)}")
         given = dict(zip(self.FIELDS, values, strict=False))
-        if given.keys() & named.keys() or named.keys() - set(self.FIELDS):
-            raise TypeError(f"{type(self).__name__} does not take {sorted(named)} here")
-        self.__dict__.update(given, **named)
-        for name in self.FIELDS:
-            if name not in self.__dict__ and not hasattr(type(self), name):
-                raise TypeError(f"{type(self).__name__} needs {name}")
+        given.update(named)
+        if len(given) != len(values) + len(named) or not self.NEEDED <= given.keys() <= self.NAMES:
+            fields = ", ".join(self.FIELDS)
+            raise TypeError(f"{type(self).__name__} takes {fields}, and not {len(values)} values and {sorted(named)}")
+        self.__dict__.update(given)
 
     def astuple(self) -> tuple[object, ...]:
         """Return the values of all fields, in the order of their declaration."""

@@ -40,6 +40,7 @@ class Side:
 
     def __post_init__(self) -> None:
         self.channel = Channel(self.driver.loop, self.sock, Connection(self.role), self._hear, self.ends.append)
+        self.channel.listen()
         self.relay = Relay(self.driver.loop, self.channel)
 
     def _hear(self, message: m.Message) -> None:
@@ -221,12 +222,14 @@ def test_what_the_socket_cannot_take_follows(driver: Driver) -> None:
     heard: list[m.Message] = []
     ends: list[SidecallError | None] = []
     sender = Channel(driver.loop, ours, Connection(CALLER), heard.append, ends.append)
+    sender.listen()
     call = m.Call(b"x" * 2_000_000, (), (), b"", b"", (), 0, 0, 0, 0, 0)
     sender.send(HELLO, call)
     closed: list[bool] = []
     sender.finish(lambda: closed.append(True))
     assert not sender.closed
     receiver = Channel(driver.loop, theirs, Connection(SERVICE), heard.append, ends.append)
+    receiver.listen()
     driver.until(lambda: bool(ends))
     assert heard == [HELLO, call]
     assert sender.closed
@@ -240,7 +243,9 @@ def test_descriptors_that_nobody_took_are_closed_with_the_channel(driver: Driver
     ours, theirs = socket.socketpair()
     heard: list[m.Message] = []
     sender = Channel(driver.loop, ours, Connection(CALLER), heard.append, lambda _: None)
+    sender.listen()
     receiver = Channel(driver.loop, theirs, Connection(SERVICE), heard.append, lambda _: None)
+    receiver.listen()
     with open(os.devnull) as null:
         sender.send(HELLO, pass_descriptors=(null.fileno(), null.fileno()))
         driver.until(lambda: heard == [HELLO])

@@ -235,6 +235,7 @@ class Attempt:
         self._on_started = on_started
         self._on_done = on_done
         self._channel = Channel(loop, sock, Connection(CALLER), self._on_message, self._on_end)
+        self._channel.listen()
         self._relay: Relay | None = None
         self._end: Outcome | bytes | SidecallError | None = None
         self._call_id = ""

@@ -79,7 +79,7 @@ class Session:
         self._came = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._loop, sock, Connection(SERVICE), self._on_message, self._on_end)
-        self._patience = self._loop.call_later(REQUEST_TIMEOUT, self._on_silence)
+        self._patience: asyncio.TimerHandle | None = None
         self._greeting: tuple[m.Message, ...] = (GREETING,)
         self._offered: tuple[Service, Service] | None = None
         self._call: m.Call | None = None
@@ -95,8 +95,11 @@ class Session:
         self._plan: Plan | None = None
 
     def hear(self) -> None:
-        """Take what the caller has said by now: most have said it all, and need not wait for the loop's next round."""
+        """Take what the caller has said by now: most have said it all, and nobody need wait for them. Then listen."""
         self._channel.hear()
+        self._channel.listen()
+        if not self._is_serving and not self._is_finishing:
+            self._patience = self._loop.call_later(REQUEST_TIMEOUT, self._on_silence)
 
     def cancel(self, grace: float | None = None) -> None:
         """End the call as if its caller had gone, within `grace` seconds; None for what was configured."""
@@ -140,13 +143,17 @@ class Session:
         A caller that is stopped for a while may still have output of its command to take: it has until it goes.
         """
         self._is_finishing = True
-        self._patience.cancel()
+        self._stop_timer()
         self._channel.finish(self._on_closed)
         if not self._channel.closed and (self._execution is None or self._is_cancelled):
             self._patience = self._loop.call_later(CLOSE_TIMEOUT, self._channel.close)
 
+    def _stop_timer(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
     def _on_closed(self) -> None:
-        self._patience.cancel()
+        self._stop_timer()
         self._service.forget(self, self._peer)
 
     def _on_silence(self) -> None:
@@ -241,7 +248,7 @@ class Session:
             self._send(m.Description(describe(self._offer(), policy.command_name(call.command))))
             self.cancel()
             return
-        self._patience.cancel()
+        self._stop_timer()
         self._call = call
         self._is_serving = True
         self._task = begin(self._loop, self._serve(call))

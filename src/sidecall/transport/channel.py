@@ -21,7 +21,7 @@ _RECEIVE_SIZE = 64 * 1024
 
 
 class Channel:
-    """Sends and receives messages over one socket, which it owns.
+    """Sends and receives messages over one socket, which it owns; see `listen`.
 
     Args:
         loop: where to wait.
@@ -53,8 +53,13 @@ class Channel:
         self._pending = bytearray()
         self._accepts_descriptors = True
         self.broken = False
+        self._has_ended = False
         self._on_closed: Callable[[], None] | None = None
-        loop.add_reader(sock.fileno(), self.hear)
+
+    def listen(self) -> None:
+        """Hear whatever comes from now on, if it has not all been heard yet."""
+        if not self.closed and not self._has_ended:
+            self._loop.add_reader(self._sock.fileno(), self.hear)
 
     @property
     def closed(self) -> bool:
@@ -110,7 +115,7 @@ class Channel:
         self._pending.clear()
 
     def hear(self) -> None:
-        """Take what has come by now, and act on it; the loop does so whenever something comes."""
+        """Take what has come by now, and act on it."""
         try:
             data = self._receive()
             if data:
@@ -123,6 +128,7 @@ class Channel:
             error = None
         except SidecallError as failure:
             error = failure
+        self._has_ended = True
         if not self.closed:
             self._loop.remove_reader(self._sock.fileno())
         self._on_end(error)
