@@ -292,6 +292,8 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define VALUE_MISSING_TEXT "%s needs a value: %s"
 #define SECONDS_INVALID_TEXT "invalid --%s %s: expected a positive number of seconds"
 #define NUMBER_INVALID_TEXT "invalid --%s %s: expected a whole number of at least %llu"
+#define SUBCOMMAND_MISSING_TEXT "missing subcommand"
+#define SUBCOMMAND_MISSING_HINT "see `sidecall --help`"
 #define NO_PYTHON_COMMAND_TEXT "this client has no subcommand %s, and the Python command that might have it was not found"
 #define NO_PYTHON_COMMAND_HINT "install sidecall for Python, or set SIDECALL_PYTHON_COMMAND to its path"
 #define PROGRAM_MISSING_TEXT "missing program"

@@ -46,7 +46,10 @@ int main(int argc, char **argv)
         return print_text("sidecall " SOFTWARE_VERSION "\n");
     if (argc > 0)
         hand_over(argv);
-    fail(EXIT_USAGE, NO_PYTHON_COMMAND_TEXT, *name != '\0' ? name : "without a subcommand");
-    hint(NO_PYTHON_COMMAND_HINT);
+    if (argc > 1)
+        fail(EXIT_USAGE, NO_PYTHON_COMMAND_TEXT, quoted(name));
+    else
+        fail(EXIT_USAGE, SUBCOMMAND_MISSING_TEXT);
+    hint("%s", argc > 1 ? NO_PYTHON_COMMAND_HINT : SUBCOMMAND_MISSING_HINT);
     return print_failure();
 }

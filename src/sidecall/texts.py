@@ -102,6 +102,7 @@ NO_VALUE_TAKEN = Text("{name} takes no value")
 VALUE_MISSING = Text("{name} needs a value: {value}")
 SECONDS_INVALID = Text("invalid --{name} {given}: expected a positive number of seconds")
 NUMBER_INVALID = Text("invalid --{name} {given}: expected a whole number of at least {minimum:d}")
+SUBCOMMAND_MISSING = Text("missing subcommand", "see `sidecall --help`")
 NO_PYTHON_COMMAND = Text(
     "this client has no subcommand {name}, and the Python command that might have it was not found",
     "install sidecall for Python, or set SIDECALL_PYTHON_COMMAND to its path",
