@@ -250,6 +250,7 @@ static void forward_signal(struct call *call)
     if (is_last_straw(call, number)) {
         fail(EXIT_LOST, NOT_STOPPED_TEXT);
         hint(NOT_STOPPED_HINT);
+        close_relay(&call->relay); /* nothing is flushed: the client ends at once */
         return;
     }
     send_small(&call->channel, MESSAGE_SIGNAL, (uint8_t)number, NULL);
@@ -319,6 +320,10 @@ static void report_stream_error(struct call *call, int number, int error)
     bool is_doubtful = (outcome->kind == KIND_EXITED && outcome->value == 0) ||
                        (outcome->kind == KIND_SIGNALED && outcome->value == SIGPIPE && number != STDIN_FILENO);
     bool is_input = number == STDIN_FILENO;
+    if (error == ETIMEDOUT && !is_doubtful) {
+        say(OUTPUT_DROPPED_TEXT, names[number]);
+        return;
+    }
     if (!is_doubtful) {
         say(is_input ? CANNOT_READ_TEXT : CANNOT_WRITE_TEXT, names[number], error_text(error));
         return;
