@@ -2,7 +2,7 @@
 
 The pure wheel, for every machine, places the Python command. Where SIDECALL_NATIVE names a machine (x86_64, aarch64)
 the wheel is for that machine: `sidecall` is the native client, and hands what it does not do to `sidecall-python`; and
-the server finds the native keeper where sidecall.supervise.nursery looks for it.
+the server finds the native supervisor where sidecall.supervise.forkserver looks for it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PlacedPrograms(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-manylinux2014_{MACHINE}.musllinux_1_1_{MACHINE}"  # static: any libc, or none
 
     def _compile(self) -> Path:
-        """Compile what runs on the machine; return the folder that it is in."""
+        """Compile what runs on the machine; return the directory that it is in."""
         out = Path(self.root, "build", "native")
         subprocess.run([f"{self.root}/native/build.sh", out, sys.executable, MACHINE], check=True, stdout=sys.stderr)
         return out

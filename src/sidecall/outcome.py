@@ -1,19 +1,19 @@
 """How a call ended, and what the caller does about it. Pure: no process is touched here.
 
 The words are those of the design: a call is *exited n*, *signaled s*, *timed out*, *refused* or *lost*; they are
-never mixed up, and only the first two speak of the command's own end. One more: *unplaced*, the command returned 0 but
+never mixed up, and only the first two speak of the command's own end. One more: *output_failed*, the command returned 0 but
 what it wrote could not be put into its place.
 """
 
 from __future__ import annotations
 
 from sidecall._record import Record
-from sidecall.errors import EXIT_LOST, EXIT_TIMED_OUT, EXIT_UNPLACED, ConnectionLost, SidecallError
+from sidecall.errors import EXIT_LOST, EXIT_TIMED_OUT, EXIT_OUTPUT_FAILED, ConnectionLost, SidecallError
 
 EXITED = "exited"
 SIGNALED = "signaled"
 TIMED_OUT = "timed-out"
-UNPLACED = "unplaced"
+OUTPUT_FAILED = "output_failed"
 REFUSED = "refused"
 LOST = "lost"
 
@@ -54,7 +54,7 @@ class Outcome(Record):
         codes = {
             SIGNALED: 128 + self.value,
             TIMED_OUT: EXIT_TIMED_OUT,
-            UNPLACED: EXIT_UNPLACED,
+            OUTPUT_FAILED: EXIT_OUTPUT_FAILED,
             LOST: EXIT_LOST,
         }
         return codes.get(self.kind, self.value)

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import NONSENSE, as_json, describe
+from sidecall.client.status import MALFORMED, as_json, describe
 from sidecall.errors import ProtocolError, UsageError, printable
 from sidecall.transport.address import socket_path
 
@@ -48,7 +48,7 @@ def render(answer: bytes) -> str:
     """
     try:
         return "\n".join(map(printable, _text(json.loads(answer)).split("\n")))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no description") from error
 
 
@@ -110,7 +110,7 @@ def _remarks(command: Description) -> Iterator[str]:
         yield f"stopped after {command['timeout']:g} seconds"
     if command["environment"]:
         yield f"takes {', '.join(command['environment'])} with --env"
-    if command["working_folder"]:
-        yield "takes a working folder with --cwd"
+    if command["working_directory"]:
+        yield "takes a working directory with --cwd"
     if not command["stdin"]:
         yield "takes no stdin"

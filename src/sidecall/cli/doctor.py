@@ -6,7 +6,7 @@ import json
 import os
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.doctor import PROBLEM, Finding, examine, examine_folder, services_in
+from sidecall.client.doctor import PROBLEM, Finding, examine, examine_directory, services_in
 from sidecall.errors import UsageError, one_line
 from sidecall.transport.address import DEFAULT_DIRECTORY, absolute, socket_path
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall doctor [OPTIONS] [NAME]"
 ABOUT = """\
-Look for the mistakes that keep a caller from the service NAME, or from any service in the folder of the sockets, and
+Look for the mistakes that keep a caller from the service NAME, or from any service in the directory of the sockets, and
 say which line of a compose file to change. Run it where the call fails; then, to compare, where the service runs. It
 changes nothing. The exit code is 0 if a call would get through, otherwise what `sidecall exec` would end with."""
 
@@ -44,10 +44,10 @@ def _examined(name: str) -> Iterator[tuple[str, list[Finding]]]:
     if name:
         yield name, examine(socket_path(name, os.environ))
         return
-    folder = absolute(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
-    unreadable = examine_folder(folder)
-    paths = [] if unreadable else services_in(folder)
-    for path in paths or [os.path.join(folder, "NAME.sock")]:
+    directory = absolute(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
+    unreadable = examine_directory(directory)
+    paths = [] if unreadable else services_in(directory)
+    for path in paths or [os.path.join(directory, "NAME.sock")]:
         yield os.path.basename(path).removesuffix(".sock"), examine(path)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from sidecall.cli import CLOSED, complain, say
+from sidecall.cli import CLOSED, print_error, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
-from sidecall.client.signals import die_of
+from sidecall.client.signals import kill_self
 from sidecall.errors import ServiceUnavailable, SidecallError, UsageError, one_line
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
 from sidecall.transport.address import absolute, socket_path
@@ -26,7 +26,7 @@ Run COMMAND of the service NAME as if it were local: its stdin, stdout and stder
 this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own."""
 
 OPTIONS = (
-    Option("--cwd", "FOLDER", "the command's working folder; a relative one is relative to yours"),
+    Option("--cwd", "DIR", "the command's working directory; a relative one is relative to yours"),
     Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; may be repeated"),
     Option("--timeout", "SECONDS", "stop the command after that time and end with 124"),
     Option("--wait", "SECONDS", "wait for the service to come up"),
@@ -91,8 +91,8 @@ def _request(options: Parsed) -> Request:
         environment=tuple(_variable(given) for given in options.all("env")),
         directory=os.fsencode(absolute(options.text("cwd"))) if options.flag("cwd") else b"",
         timeout=options.seconds("timeout"),
-        connect_wait=options.seconds("wait"),
-        may_wait=not options.flag("no-wait"),
+        connect_timeout=options.seconds("wait"),
+        queue_allowed=not options.flag("no-wait"),
         relay=options.flag("relay"),
         streams=(None if options.flag("no-stdin") else 0, 1, 2),
     )
@@ -172,8 +172,8 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
     if outcome.kind not in {EXITED, SIGNALED}:
-        complain(outcome)
-    code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
+        print_error(outcome)
+    code = kill_self(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
         os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds
     return code

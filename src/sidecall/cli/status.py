@@ -6,7 +6,7 @@ import json
 import os
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import NONSENSE, as_json, calls
+from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
 from sidecall.transport.address import socket_path
 
@@ -41,7 +41,7 @@ def _table(answer: bytes) -> str:
     lines = [f"{'call':<8}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
     try:
         lines += map(_line, json.loads(answer))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no list of calls") from error
     return "\n".join(lines)
 

@@ -78,7 +78,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
     wait: float = 0.0,
-    may_wait: bool = True,
+    queue_allowed: bool = True,
     relay: bool = False,
     check: bool = False,
 ) -> CompletedCall:
@@ -95,11 +95,11 @@ def run(
         stdin: a descriptor, a file with one, `DEVNULL`, or None for this process' own.
         stdout: likewise; or `PIPE`, to return it.
         stderr: likewise; or `STDOUT`, for where stdout goes.
-        cwd: the working folder, if the service lets callers choose; a relative one is relative to this process'.
+        cwd: the working directory, if the service lets callers choose; a relative one is relative to this process'.
         env: variables for the command, if the service lets callers set them.
         timeout: seconds that the command may run. Time in the queue does not count.
         wait: seconds to wait for the service to come up.
-        may_wait: whether the call may wait in the service's queue.
+        queue_allowed: whether the call may wait in the service's queue.
         relay: relay the streams instead of passing descriptors.
         check: raise `CallFailed` unless the command returns 0.
 
@@ -112,7 +112,7 @@ def run(
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, may_wait=may_wait, relay=relay
+            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, queue_allowed=queue_allowed, relay=relay
         )
         return completed(make_call(request), streams, check=check)
 
@@ -126,7 +126,7 @@ def request_for(
     env: Mapping[str, str] | None,
     timeout: float | None,
     wait: float,
-    may_wait: bool,
+    queue_allowed: bool,
     relay: bool,
 ) -> Request:
     """Return what to call; see `run` for the arguments.
@@ -147,8 +147,8 @@ def request_for(
         environment=tuple([os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]),
         directory=os.fsencode(absolute(os.fsdecode(cwd))) if cwd else b"",
         timeout=timeout or 0.0,
-        connect_wait=wait,
-        may_wait=may_wait,
+        connect_timeout=wait,
+        queue_allowed=queue_allowed,
         relay=relay,
         streams=streams,
     )

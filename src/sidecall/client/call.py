@@ -12,7 +12,7 @@ from _socket import SHUT_WR
 
 from sidecall import __version__
 from sidecall._record import Record
-from sidecall.client.folders import folders_of
+from sidecall.client.directory_ids import directory_ids
 from sidecall.client.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SignalWatch
 from sidecall.errors import (
     EXIT_LOST,
@@ -25,7 +25,7 @@ from sidecall.errors import (
     UsageError,
     refusal,
 )
-from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
+from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, OUTPUT_FAILED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import CALLER, IDLE
@@ -51,7 +51,7 @@ _ENDED = {
     m.ENDED_EXITED: EXITED,
     m.ENDED_SIGNALED: SIGNALED,
     m.ENDED_TIMED_OUT: TIMED_OUT,
-    m.ENDED_UNPLACED: UNPLACED,
+    m.ENDED_OUTPUT_FAILED: OUTPUT_FAILED,
 }
 _ENDED_OTHERWISE = _ENDED.keys() - {m.ENDED_SIGNALED}
 _LAST_SIGNAL = 64
@@ -67,7 +67,7 @@ _EXPLAINED = {
         "the command ran into its deadline and was stopped",
         "give it more time with `--timeout`, or in the service's configuration",
     ),
-    UNPLACED: (
+    OUTPUT_FAILED: (
         "the command returned 0, but what it was to write could not be put into its place",
         "did it write the file that it was told to? The service's log says more",
     ),
@@ -82,10 +82,10 @@ class Request(Record):
         command: the command's name.
         arguments: its arguments.
         environment: NAME=VALUE entries for it.
-        directory: the working folder wanted, empty for the service's choice.
+        directory: the working directory wanted, empty for the service's choice.
         timeout: seconds that it may run, 0 for no limit of the caller's.
-        connect_wait: seconds to wait for the service to come up.
-        may_wait: whether the call may wait in the queue.
+        connect_timeout: seconds to wait for the service to come up.
+        queue_allowed: whether the call may wait in the queue.
         relay: relay every stream, pass none.
         streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay open
             here.
@@ -97,8 +97,8 @@ class Request(Record):
     environment: tuple[bytes, ...] = ()
     directory: bytes = b""
     timeout: float = 0.0
-    connect_wait: float = 0.0
-    may_wait: bool = True
+    connect_timeout: float = 0.0
+    queue_allowed: bool = True
     relay: bool = False
     streams: Fds = (None, None, None)
 
@@ -128,22 +128,22 @@ def make_call(
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
         SidecallError: the call was refused; nothing was started.
     """
-    for modes in ways(request):
+    for modes in stream_mode_plans(request):
         loop = Poller()
-        sock = connect(request.path, request.connect_wait)
+        sock = connect(request.path, request.connect_timeout)
         attempt = Attempt(loop, sock, request, modes, on_queued=on_queued, on_started=on_started)
         try:
-            _see_through(attempt, loop, forward_signals=forward_signals)
+            _run_to_completion(attempt, loop, forward_signals=forward_signals)
             return attempt.result()
         except DescriptorsLost:
             if m.PASSED not in modes:
                 raise
         except OSError as error:
-            raise attempt.shortage(error) from error
+            raise attempt.resource_error(error) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
-def _see_through(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
+def _run_to_completion(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
     signals = None
     try:
         if forward_signals:
@@ -171,7 +171,7 @@ def _run(attempt: Attempt, loop: Poller) -> None:
         raise
 
 
-def ways(request: Request) -> Iterator[Modes]:
+def stream_mode_plans(request: Request) -> Iterator[Modes]:
     """Yield how the streams can travel: as they should, and where descriptors do not get through, all relayed."""
     for relay in (request.relay, True):
         yield tuple(stream_mode(fd, relay=relay) for fd in request.streams)
@@ -193,8 +193,8 @@ def stream_mode(fd: int | None, *, relay: bool) -> int:
     return m.RELAYED if relay or is_terminal or stat.S_ISDIR(mode) else m.PASSED
 
 
-def _working_folder() -> bytes:
-    """Return the working folder; nothing if it has been removed, which is no reason not to call."""
+def _working_directory() -> bytes:
+    """Return the working directory; nothing if it has been removed, which is no reason not to call."""
     try:
         return os.getcwdb()
     except FileNotFoundError:
@@ -210,7 +210,7 @@ class Attempt:
         loop: where to wait.
         sock: a connection to the service; the attempt owns it.
         request: what to call.
-        modes: how each of its streams travels, one of `ways`.
+        modes: how each of its streams travels, one of `stream_mode_plans`.
         on_queued: called with the number of calls ahead if the call has to wait.
         on_started: called with the call's id once the command runs.
         on_done: called when the attempt is done, perhaps more than once.
@@ -274,7 +274,7 @@ class Attempt:
         """Send a signal of this process to the command; stop with TSTP, as the command does."""
         self._interrupts += number == SIGINT
         if self._interrupts > _PATIENCE:
-            self._settle(
+            self._finish_with(
                 ConnectionLost(
                     "interrupted again and again while the service does not act: how the command ended is unknown",
                     "look at the service: is it stopped?",
@@ -286,7 +286,7 @@ class Attempt:
             os.kill(os.getpid(), SIGSTOP)
             self._channel.send(m.Signal(SIGCONT))
 
-    def shortage(self, error: OSError) -> SidecallError:
+    def resource_error(self, error: OSError) -> SidecallError:
         """Return what it means for the call that this process cannot go on: it has no descriptor left, say."""
         reason = f"this process cannot go on: {error.strerror or error}"
         if self._channel.connection.states[CALLER] == IDLE:
@@ -319,16 +319,16 @@ class Attempt:
         return self._end
 
     def _call(self) -> m.Call:
-        request, base = self._request, _working_folder()
+        request, base = self._request, _working_directory()
         return m.Call(
             command=request.command,
             arguments=request.arguments,
             environment=request.environment,
             directory=request.directory,
             base=base,
-            folders=folders_of(base, (request.directory, *request.arguments)),
+            directories=directory_ids(base, (request.directory, *request.arguments)),
             timeout_ms=max(1, round(request.timeout * 1000)) if request.timeout else 0,
-            flags=0 if request.may_wait else m.FLAG_NO_WAIT,
+            flags=0 if request.queue_allowed else m.FLAG_NO_WAIT,
             stdin=self._modes[0],
             stdout=self._modes[1],
             stderr=self._modes[2],
@@ -361,17 +361,17 @@ class Attempt:
                 self._relay.start()
             self._on_started(message.call_id)
         elif isinstance(message, m.Refused):
-            self._settle(refusal(message.code, message.reason, message.hint))
+            self._finish_with(refusal(message.code, message.reason, message.hint))
         elif isinstance(message, m.Exit):
-            self._settle(_end_of(message, self._call_id))
+            self._finish_with(_end_of(message, self._call_id))
         elif isinstance(message, m.Description):
-            self._settle(self._described(message))
+            self._finish_with(self._described(message))
         elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)) and self._relay is not None:
             self._relay.receive(message)
 
     def _on_hello(self, message: m.Hello) -> None:
         if message.version != m.VERSION:
-            self._settle(
+            self._finish_with(
                 ProtocolError(f"the service speaks version {message.version} of the protocol, not {m.VERSION}")
             )
 
@@ -381,7 +381,7 @@ class Attempt:
         return ProtocolError("the service described the command instead of running it")
 
     def _on_end(self, error: SidecallError | None) -> None:
-        self._settle(
+        self._finish_with(
             error
             or ConnectionLost(
                 "the connection to the service was lost: whether and how the command ended is unknown",
@@ -389,7 +389,7 @@ class Attempt:
             )
         )
 
-    def _settle(self, end: Outcome | bytes | SidecallError) -> None:
+    def _finish_with(self, end: Outcome | bytes | SidecallError) -> None:
         """Take the call as ended; what arrived is still to be written."""
         if self._end is not None:
             return

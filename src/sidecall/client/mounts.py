@@ -20,7 +20,7 @@ class Mount(Record):
 
     Attributes:
         point: where it is.
-        root: which folder of its file system is mounted there; for a volume, that is its path on the host's disk.
+        root: which directory of its file system is mounted there; for a volume, that is its path on the host's disk.
         kind: the file system's type.
         read_only: whether it is mounted read-only.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What working with an answer raises that is not the JSON it should be."""
 
 
@@ -32,11 +32,11 @@ def as_json(answer: bytes) -> str:
     """
     try:
         return json.dumps(json.loads(answer))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no JSON") from error
 
 
-class Presence(Record):
+class PingReply(Record):
     """A service that answered: its round-trip time in seconds, its software and its load."""
 
     round_trip: float
@@ -44,7 +44,7 @@ class Presence(Record):
     load: m.Pong
 
 
-def ping(path: str, wait: float = 0.0, timeout: float = 5.0) -> Presence:
+def ping(path: str, wait: float = 0.0, timeout: float = 5.0) -> PingReply:
     """Ask a service whether it is there.
 
     Args:
@@ -58,7 +58,7 @@ def ping(path: str, wait: float = 0.0, timeout: float = 5.0) -> Presence:
     software, answer, seconds = _ask(path, m.Ping(), wait, timeout)
     if not isinstance(answer, m.Pong):
         raise ProtocolError(f"the service answered PING with {type(answer).__name__}")
-    return Presence(seconds, software, answer)
+    return PingReply(seconds, software, answer)
 
 
 def describe(path: str, command: bytes = b"", wait: float = 0.0, timeout: float = 5.0) -> bytes:

@@ -60,9 +60,9 @@ class Connection:
             LocalProtocolError: it may not be sent now.
         """
         frame = encode(message)
-        complaint = self._account(self.role, message)
-        if complaint:
-            raise LocalProtocolError(complaint)
+        violation = self._account(self.role, message)
+        if violation:
+            raise LocalProtocolError(violation)
         return frame
 
     def receive_data(self, data: bytes) -> None:
@@ -79,9 +79,9 @@ class Connection:
         try:
             while (found := frame_at(self._buffer, start)) is not None:
                 message, start = found
-                complaint = self._account(_PEER[self.role], message)
-                if complaint:
-                    raise ProtocolError(complaint)
+                violation = self._account(_PEER[self.role], message)
+                if violation:
+                    raise ProtocolError(violation)
                 yield message
         finally:
             del self._buffer[:start]

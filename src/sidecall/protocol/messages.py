@@ -40,7 +40,7 @@ FLAGS = FLAG_NO_WAIT
 ENDED_EXITED = 0
 ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
-ENDED_UNPLACED = 3
+ENDED_OUTPUT_FAILED = 3
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
 """HUP, INT, QUIT, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
@@ -92,7 +92,7 @@ class Call(Message, number=2, limit=CALL_LIMIT):
     environment: strings
     directory: string
     base: string
-    folders: strings
+    directories: strings
     timeout_ms: u64
     flags: u8
     stdin: u8

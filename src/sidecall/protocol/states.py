@@ -1,7 +1,7 @@
 """Who may say what when: the conversation's states as data. PROTOCOL.md draws its diagrams from these tables.
 
-Each role has a state of its own, moved by its own messages (`SAYS`). A few messages of the service also need, and
-may move, the caller's state (`NEEDS`): STARTED, for one, is an answer to a CALL and lets stream data flow.
+Each role has a state of its own, moved by its own messages (`TRANSITIONS`). A few messages of the service also need, and
+may move, the caller's state (`PEER_STATES`): STARTED, for one, is an answer to a CALL and lets stream data flow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WAITING = "waiting"
 RUNNING = "running"
 DONE = "done"
 
-SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
+TRANSITIONS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
     CALLER: {
         IDLE: {m.Hello: READY},
         READY: {m.Ping: READY, m.Describe: READY, m.Status: READY, m.Cancel: READY, m.Call: CALLING},
@@ -46,7 +46,7 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
     },
 }
 
-NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
+PEER_STATES: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Pong: {READY: READY, CALLING: CALLING},
     m.Description: {READY: READY, CALLING: CALLING},
     m.Calls: {READY: READY, CALLING: CALLING},
@@ -67,10 +67,10 @@ class Conversation:
 
     def says(self, role: str, message_type: type[m.Message]) -> bool:
         """Move on for a message of `role`; return False, and stay, if it may not be said now."""
-        next_state = SAYS[role][self.states[role]].get(message_type)
+        next_state = TRANSITIONS[role][self.states[role]].get(message_type)
         if next_state is None:
             return False
-        needed = NEEDS.get(message_type) if role == SERVICE else None
+        needed = PEER_STATES.get(message_type) if role == SERVICE else None
         if needed is not None:
             caller_state = needed.get(self.states[CALLER])
             if caller_state is None:

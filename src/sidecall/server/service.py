@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
-from sidecall.server.admission import SHUTTING_DOWN, Admission
-from sidecall.server.aside import aside
-from sidecall.server.audit import Audit
+from sidecall.calls.admission import SHUTTING_DOWN, Admission
+from sidecall.calls.threads import run_in_thread
+from sidecall.calls.audit import Audit
 from sidecall.server.notify import say
-from sidecall.server.scratch import Scratch, clear
+from sidecall.files.scratch import Scratch, clear
 from sidecall.server.session import Session, refuse
 from sidecall.transport.credentials import peer_of
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from sidecall.server.config import Service
-    from sidecall.server.door import Door
-    from sidecall.supervise.process import Keepers
+    from sidecall.policy.config import Service
+    from sidecall.server.acceptor import Acceptor
+    from sidecall.supervise.process import SupervisorPool
     from sidecall.transport.credentials import Peer
 
 
@@ -41,7 +41,7 @@ class CallService:
         read_config: reads the configuration again; None if there is none to read.
     """
 
-    keepers: Keepers
+    supervisors: SupervisorPool
 
     def __init__(
         self, config: Service, log: Callable[[str], None], read_config: Callable[[], Service] | None = None
@@ -97,11 +97,11 @@ class CallService:
     def leave(self, session: Session) -> None:
         """Free the slot or the place of a session, if it has one, and start those whose turn it is."""
         for following in self.admission.leave(session):
-            following.take_turn()
+            following.grant_slot()
 
-    def open(self, _doors: Sequence[Door], keepers: Keepers) -> None:
+    def open(self, _doors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
-        self.keepers = keepers
+        self.supervisors = supervisors
         with contextlib.suppress(RuntimeError):  # no room for a thread
             Thread(target=clear, name="clear", daemon=True).start()
 
@@ -137,7 +137,7 @@ class CallService:
             say("there is no configuration to read again")
             return
         try:
-            config = await aside(self._read_config)
+            config = await run_in_thread(self._read_config)
             if sockets(config) != sockets(self.config):
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
@@ -148,14 +148,14 @@ class CallService:
         self.audit = audit
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
-            following.take_turn()
+            following.grant_slot()
         say("the configuration has been read again")
 
-    def turn_away(self) -> None:
+    def reject_queued(self) -> None:
         """Start nothing more; those that wait are told."""
         self.admission.close()
         for session in list(self._sessions):
-            session.turn_away()
+            session.reject_queued()
 
     def cancel(self, grace: float | None) -> None:
         """Stop every call, within `grace` seconds; None for what was configured."""

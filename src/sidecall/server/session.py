@@ -22,25 +22,25 @@ from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, SERVICE
-from sidecall.server import policy
-from sidecall.server.admission import SHUTTING_DOWN
-from sidecall.server.aside import aside
-from sidecall.server.callers import UNMAPPED
-from sidecall.server.describe import describe
-from sidecall.server.eager import begin
-from sidecall.server.execution import TSTP, Execution, signalled_before_start
+from sidecall.policy import plan as policy
+from sidecall.calls.admission import SHUTTING_DOWN
+from sidecall.calls.threads import run_in_thread
+from sidecall.policy.callers import UNMAPPED
+from sidecall.policy.describe import describe
+from sidecall.calls.eager import begin
+from sidecall.calls.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.notify import say_bug
-from sidecall.server.preparation import check, prepare
-from sidecall.supervise.process import KeeperLost
+from sidecall.calls.preparation import check, prepare
+from sidecall.supervise.process import SupervisorDied
 from sidecall.transport.channel import Channel
 
 if TYPE_CHECKING:
     import socket
 
-    from sidecall.server.config import Service
-    from sidecall.server.execution import End
-    from sidecall.server.paths import Paths
-    from sidecall.server.policy import Plan
+    from sidecall.policy.config import Service
+    from sidecall.calls.execution import End
+    from sidecall.files.paths import Paths
+    from sidecall.policy.plan import Plan
     from sidecall.server.service import CallService
     from sidecall.transport.credentials import Peer
 
@@ -109,7 +109,7 @@ class Session:
         elif self._execution is not None:
             self._execution.cancel(grace)
         else:
-            self.take_turn()
+            self.grant_slot()
 
     def visible_to(self, peer: Peer) -> dict[str, object] | None:
         """Return what a peer may know of the call; None if that is nothing, or if there is none."""
@@ -123,7 +123,7 @@ class Session:
             "seconds": round(time.monotonic() - self._came, 3),
         }
 
-    def turn_away(self) -> None:
+    def reject_queued(self) -> None:
         """Refuse the call if it waits, or has not come yet; one that runs goes on."""
         if self._call is None:
             self._refuse(ServiceBusy(*SHUTTING_DOWN))
@@ -132,7 +132,7 @@ class Session:
             self._dropped_because = SHUTTING_DOWN
             self.cancel()
 
-    def take_turn(self) -> None:
+    def grant_slot(self) -> None:
         """Let the call go on, if it waits: it has a slot now, or will not get one."""
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
@@ -259,7 +259,7 @@ class Session:
             await self._admit_and_execute(call)
         except SidecallError as error:
             self._refuse(error)
-        except KeeperLost:
+        except SupervisorDied:
             self._lose("the process that kept it was killed")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot serve the call: {error.strerror}"))
@@ -305,7 +305,7 @@ class Session:
         admission = self._service.admission
         if not admission.has_room:
             self._plan = check(self._offer(), call)
-        place = admission.admit(self, may_wait=not call.flags & m.FLAG_NO_WAIT)
+        place = admission.admit(self, queue_allowed=not call.flags & m.FLAG_NO_WAIT)
         if place:
             self._send(m.Queued(place - 1))
             self._service.log(f"call {self.call_id} waits, {place - 1} ahead of it")
@@ -336,13 +336,13 @@ class Session:
         try:
             self._plan = prepared.plan
             self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
-            execution.start(prepared.plan, self._service.keepers, lambda: self._send(m.Started(self.call_id)))
+            execution.start(prepared.plan, self._service.supervisors, lambda: self._send(m.Started(self.call_id)))
             if self._starts_stopped:
                 execution.signal(TSTP)
             end = await execution.ended()
-            if end.ok and prepared.paths.replaces and (failure := await aside(prepared.paths.commit)):
+            if end.ok and prepared.paths.replaces and (failure := await run_in_thread(prepared.paths.commit)):
                 self._service.log(f"call {self.call_id}: {failure}")
-                end = end.unplaced()
+                end = end.output_failed()
         finally:
             await prepared.remove()
         return end, prepared.paths

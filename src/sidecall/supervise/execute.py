@@ -1,7 +1,7 @@
 """How a job becomes a process: the leader of a session of its own, with its streams and nothing else open.
 
 posix_spawn(3) does it in one call for a job that wants no more than that, the usual case; `subprocess` takes ten times
-as many steps, and can do the rest. A keeper has closed what it did not open itself; what it opens is not inheritable.
+as many steps, and can do the rest. A supervisor has closed what it did not open itself; what it opens is not inheritable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import SidecallError
 from sidecall.supervise.executable import find_executable
-from sidecall.supervise.line import Job
+from sidecall.supervise.control import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ def execute(job: Job, streams: Sequence[int]) -> int:
         streams: the descriptors that become its stdin, stdout and stderr; they stay open here.
 
     Raises:
-        OSError: executing it failed; `filename` is the working folder if that was the reason.
+        OSError: executing it failed; `filename` is the working directory if that was the reason.
         subprocess.SubprocessError: a limit or a priority could not be set.
     """
     path = _found(job) if _is_plain(job) and min(streams) > 2 else None
@@ -40,7 +40,7 @@ def execute(job: Job, streams: Sequence[int]) -> int:
 
 
 def _is_plain(job: Job) -> bool:
-    """Tell whether the command runs as the keeper does, and where the keeper is."""
+    """Tell whether the command runs as the supervisor does, and where the supervisor is."""
     return job == Job(job.argv, job.environ, None, job.grace, job.leave)
 
 
@@ -71,13 +71,13 @@ def _with_subprocess(job: Job, streams: Sequence[int]) -> int:
         stdout=streams[1],
         stderr=streams[2],
         env=job.environ,
-        cwd=job.folder,
+        cwd=job.directory,
         start_new_session=True,
         user=job.uid,
         group=job.gid,
         extra_groups=job.groups,
         umask=job.umask,
-        preexec_fn=partial(_restrict, job) if job.limits or job.nice else None,  # noqa: PLW1509 a keeper has one thread
+        preexec_fn=partial(_restrict, job) if job.limits or job.nice else None,  # noqa: PLW1509 a supervisor has one thread
     )
     child.returncode = 0  # it is reaped by who keeps it, not by its object
     return child.pid

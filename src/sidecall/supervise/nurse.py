@@ -1,4 +1,4 @@
-"""The nursery's own side, in Python: for where there is no native one, which does the same (native/keeper)."""
+"""The forkserver's own side, in Python: for where there is no native one, which does the same (native/supervisor)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import traceback
 from errno import EAGAIN
 from typing import TYPE_CHECKING
 
-from sidecall.supervise import descent
-from sidecall.supervise.keeper import Keeper
+from sidecall.supervise import descendants
+from sidecall.supervise.supervisor import Supervisor
 from sidecall.supervise.kernel import become_subreaper, set_name
-from sidecall.supervise.line import FAILED, Reply, receive, send_reply
+from sidecall.supervise.control import FAILED, Event, receive, send_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _STRIKE_AGAIN_MS = 20
 
 
-def be_nursery(line: socket.socket) -> NoReturn:
-    """Be the nursery whose server is at the other end of a line, in a process that was forked for it."""
+def run_forkserver(line: socket.socket) -> NoReturn:
+    """Be the forkserver whose server is at the other end of a line, in a process that was forked for it."""
     _as_process("sidecall-nurse", line, lambda woken: _Nurse(line, woken).run())
 
 
 class _Nurse:
-    """The nursery's own side."""
+    """The forkserver's own side."""
 
     def __init__(self, line: socket.socket, woken: int) -> None:
         self._line = line
@@ -42,7 +42,7 @@ class _Nurse:
         self._hung_up = False
 
     def run(self) -> None:
-        """Make keepers until the server hangs up, and see all of them out."""
+        """Make supervisors until the server hangs up, and see all of them out."""
         become_subreaper()
         os.setsid()  # a Ctrl-C at the server's terminal is the server's
         while not self._hung_up or self._keepers or self._strays:
@@ -56,7 +56,7 @@ class _Nurse:
                 self._answer()
 
     def _reap(self) -> None:
-        """Reap what has ended. After a keeper that did not end by itself, children that are no keepers are strays."""
+        """Reap what has ended. After a supervisor that did not end by itself, children that are no supervisors are strays."""
         try:
             for pid, status, _ in descent.reap():
                 if pid in self._keepers:
@@ -85,17 +85,17 @@ class _Nurse:
 
 
 def _decline(line: socket.socket, error: OSError) -> None:
-    """Say on a keeper's line that there is none. Its first job comes at once, and has to be read: see `receive`."""
+    """Say on a supervisor's line that there is none. Its first job comes at once, and has to be read: see `receive`."""
     _, descriptors = receive(line, 4)
     for descriptor in descriptors:
         os.close(descriptor)
     line.shutdown(socket.SHUT_RD)
-    send_reply(line, Reply(FAILED, error.errno or EAGAIN))
+    send_reply(line, Event(FAILED, error.errno or EAGAIN))
 
 
 def _keep(line: socket.socket, woken: int) -> None:
     become_subreaper()
-    Keeper(line, woken).run()
+    Supervisor(line, woken).run()
 
 
 def _as_process(name: str, line: socket.socket, main: Callable[[int], None]) -> NoReturn:
@@ -109,7 +109,7 @@ def _as_process(name: str, line: socket.socket, main: Callable[[int], None]) -> 
         set_name(name)
         readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _no_action)  # not ignored: that would be inherited by commands
+            signal.signal(number, _ignore)  # not ignored: that would be inherited by commands
         signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
         main(readable)
         code = 0
@@ -126,5 +126,5 @@ def _close_all_but(kept: int) -> None:
                 os.close(int(name))
 
 
-def _no_action(_number: int, _frame: object) -> None:
+def _ignore(_number: int, _frame: object) -> None:
     """Interrupt system calls; the wakeup descriptor tells the rest."""

@@ -1,6 +1,6 @@
-"""The server's side of running commands: keepers on its event loop, and a handle for each command under way.
+"""The server's side of running commands: supervisors on its event loop, and a handle for each command under way.
 
-A signal, a stop or an end is a message to or from the command's keeper; nothing here touches a pid.
+A signal, a stop or an end is a message to or from the command's supervisor; nothing here touches a pid.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import CannotExecute, ServiceUnavailable
 from sidecall.supervise.executable import explain_exec
-from sidecall.supervise.line import (
-    GONE,
-    NO_FOLDER,
+from sidecall.supervise.control import (
+    EXITED,
+    CHDIR_FAILED,
     REPLY_SIZE,
     SIGNAL,
     STARTED,
     STOP,
     Job,
-    Reply,
-    Used,
+    Event,
+    ResourceUsage,
     decode_reply,
     send_job,
     send_order,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecall.errors import SidecallError
-    from sidecall.supervise.nursery import Nursery
+    from sidecall.supervise.forkserver import ForkServer
 
 _MOST_IDLE = 64
 _MOST_IDLE_PYTHON = 16
-"""Keepers that wait for their next command. A native one has 0.05 MB of its own, a Python one 2 MB; making one takes a
+"""SupervisorPool that wait for their next command. A native one has 0.05 MB of its own, a Python one 2 MB; making one takes a
 tenth of a millisecond, and a whole one."""
 
 
@@ -55,25 +55,25 @@ class Ended:
     """
 
     status: int
-    used: Used
+    used: ResourceUsage
     stopped: bool
 
 
-class KeeperLost(Exception):
-    """A keeper was killed: how its command ended is unknown. The nursery kills what it kept."""
+class SupervisorDied(Exception):
+    """A supervisor was killed: how its command ended is unknown. The forkserver kills what it kept."""
 
 
-class Keepers:
-    """Starts commands, each under a keeper that has no other.
+class SupervisorPool:
+    """Starts commands, each under a supervisor that has no other.
 
     Args:
-        nursery: where keepers come from.
+        forkserver: where supervisors come from.
     """
 
-    def __init__(self, nursery: Nursery) -> None:
-        self._nursery = nursery
-        self._idle: list[_Line] = []
-        self._most_idle = _MOST_IDLE if nursery.is_native else _MOST_IDLE_PYTHON
+    def __init__(self, forkserver: ForkServer) -> None:
+        self._nursery = forkserver
+        self._idle: list[ControlSocket] = []
+        self._most_idle = _MOST_IDLE if forkserver.is_native else _MOST_IDLE_PYTHON
 
     def spawn(
         self, job: Job, streams: tuple[int, int, int], on_started: Callable[[], object] = lambda: None
@@ -91,43 +91,43 @@ class Keepers:
         return Process(self._send(job, streams), self._take_back, job, on_started)
 
     def close(self) -> None:
-        """Let the idle keepers go, while the loop still runs."""
+        """Let the idle supervisors go, while the loop still runs."""
         while self._idle:
             self._idle.pop().close()
 
-    def _send(self, job: Job, streams: tuple[int, int, int]) -> _Line:
-        """Give a job to an idle keeper, or to a new one; an idle one may have been killed just now."""
+    def _send(self, job: Job, streams: tuple[int, int, int]) -> ControlSocket:
+        """Give a job to an idle supervisor, or to a new one; an idle one may have been killed just now."""
         try:
             while self._idle:
                 with contextlib.suppress(ConnectionError):
                     return _given(self._idle.pop(), job, streams)
-            return _given(_Line(self._nursery.keeper()), job, streams)
+            return _given(ControlSocket(self._nursery.supervisor()), job, streams)
         except OSError as error:
             raise ServiceUnavailable(f"the service cannot start a process: {error.strerror}") from error
 
-    def _take_back(self, line: _Line) -> None:
+    def _take_back(self, line: ControlSocket) -> None:
         if len(self._idle) >= self._most_idle:
             line.close()
             return
         line.on_reply = partial(self._drop, line)
         self._idle.append(line)
 
-    def _drop(self, line: _Line, _reply: Reply | None) -> None:
-        """Forget an idle keeper. It has nothing to say, so if its line is readable it has been killed."""
+    def _drop(self, line: ControlSocket, _reply: Event | None) -> None:
+        """Forget an idle supervisor. It has nothing to say, so if its line is readable it has been killed."""
         with contextlib.suppress(ValueError):
             self._idle.remove(line)
         line.close()
 
 
-class _Line:
-    """The line to one keeper, on the loop from its first command to its last.
+class ControlSocket:
+    """The line to one supervisor, on the loop from its first command to its last.
 
     Attributes:
         sock: a non-blocking socket.
-        on_reply: gets each message of the keeper, None once the keeper is gone.
+        on_reply: gets each message of the supervisor, None once the supervisor is gone.
     """
 
-    on_reply: Callable[[Reply | None], None]
+    on_reply: Callable[[Event | None], None]
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -135,7 +135,7 @@ class _Line:
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable)
 
     def close(self) -> None:
-        """Hang up, if that has not been done: the keeper stops what it keeps, and ends."""
+        """Hang up, if that has not been done: the supervisor stops what it keeps, and ends."""
         if self.sock.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self.sock.fileno())
             self.sock.close()
@@ -152,9 +152,9 @@ class Process:
     """A command. `ended` tells its end; nothing that it started is left then.
 
     Args:
-        line: the one to its keeper.
-        give_back: gets the line when the keeper is free again.
-        job: what the keeper was told to run.
+        line: the one to its supervisor.
+        give_back: gets the line when the supervisor is free again.
+        job: what the supervisor was told to run.
         on_started: called when the command has been executed.
 
     Attributes:
@@ -162,20 +162,20 @@ class Process:
     """
 
     def __init__(
-        self, line: _Line, give_back: Callable[[_Line], None], job: Job, on_started: Callable[[], object]
+        self, line: ControlSocket, give_back: Callable[[ControlSocket], None], job: Job, on_started: Callable[[], object]
     ) -> None:
         self.has_started = False
         self._line = line
         self._give_back = give_back
         self._job = job
         self._on_started = on_started
-        self._end: Ended | KeeperLost | SidecallError | None = None
+        self._end: Ended | SupervisorDied | SidecallError | None = None
         self._at_end: list[Callable[[], object]] = []
         line.on_reply = self._hear
 
     @property
     def gone(self) -> bool:
-        """Tell whether nothing of the command is left, or there never was anything, or its keeper was lost."""
+        """Tell whether nothing of the command is left, or there never was anything, or its supervisor was lost."""
         return self._end is not None
 
     async def ended(self) -> Ended:
@@ -184,7 +184,7 @@ class Process:
         Raises:
             NoSuchCommand: there is no such program.
             CannotExecute: there is one, but executing it failed.
-            KeeperLost: nobody knows; if the command has not started, not even whether it did.
+            SupervisorDied: nobody knows; if the command has not started, not even whether it did.
         """
         if self._end is None:
             told = asyncio.get_running_loop().create_future()
@@ -196,7 +196,7 @@ class Process:
         raise self._end
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Call back when nothing of the command is left, or its keeper was lost: now, if that is so already."""
+        """Call back when nothing of the command is left, or its supervisor was lost: now, if that is so already."""
         if self._end is None:
             self._at_end.append(callback)
         else:
@@ -209,14 +209,14 @@ class Process:
     def stop(self, grace: float) -> None:
         """Have everything that the command started stopped: TERM, up to `grace` seconds, KILL. Does not wait."""
         if not self._say(STOP, round(grace * 1e9)):
-            self._line.sock.shutdown(socket.SHUT_WR)  # the keeper takes it as our end, and stops what it keeps
+            self._line.sock.shutdown(socket.SHUT_WR)  # the supervisor takes it as our end, and stops what it keeps
 
     def abandon(self) -> None:
-        """Hang up, if that has not been done: the keeper stops everything and ends."""
+        """Hang up, if that has not been done: the supervisor stops everything and ends."""
         self._line.close()
 
     def _say(self, kind: int, value: int) -> bool:
-        """Send a word to the keeper, unless all is over; return False if the line is full."""
+        """Send a word to the supervisor, unless all is over; return False if the line is full."""
         if self.gone:
             return True
         try:
@@ -225,21 +225,21 @@ class Process:
             return False
         return True
 
-    def _hear(self, reply: Reply | None) -> None:
+    def _hear(self, reply: Event | None) -> None:
         if reply is None:
             self.abandon()
-            self._tell(KeeperLost())
+            self._tell(SupervisorDied())
         elif reply.kind == STARTED:
             self.has_started = True
             self._on_started()
-        elif reply.kind == GONE:
-            (_Line.close if reply.left else self._give_back)(self._line)
+        elif reply.kind == EXITED:
+            (ControlSocket.close if reply.left else self._give_back)(self._line)
             self._tell(Ended(reply.number, reply.used, reply.stopped))
         else:
             self._give_back(self._line)
             self._tell(_explain(reply, self._job))
 
-    def _tell(self, end: Ended | KeeperLost | SidecallError) -> None:
+    def _tell(self, end: Ended | SupervisorDied | SidecallError) -> None:
         self._end = end
         for callback in self._at_end:
             callback()
@@ -250,11 +250,11 @@ def _resolve(told: asyncio.Future[None]) -> None:
         told.set_result(None)
 
 
-def _given(line: _Line, job: Job, streams: tuple[int, int, int]) -> _Line:
-    """Give a job to a keeper; return its line, or close it.
+def _given(line: ControlSocket, job: Job, streams: tuple[int, int, int]) -> ControlSocket:
+    """Give a job to a supervisor; return its line, or close it.
 
     Raises:
-        OSError: the keeper is gone, or did not get the job.
+        OSError: the supervisor is gone, or did not get the job.
     """
     try:
         send_job(line.sock, job, streams)
@@ -264,15 +264,15 @@ def _given(line: _Line, job: Job, streams: tuple[int, int, int]) -> _Line:
     return line
 
 
-def _explain(failure: Reply, job: Job) -> SidecallError:
+def _explain(failure: Event, job: Job) -> SidecallError:
     """Return what a failed start means to the person who called."""
-    blamed = job.folder if failure.kind == NO_FOLDER else None
+    blamed = job.directory if failure.kind == CHDIR_FAILED else None
     error = OSError(failure.number, os.strerror(failure.number), blamed)
     if error.errno in {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}:
         return CannotExecute(f"cannot start {os.fsdecode(job.argv[0])!r}: {error.strerror}", "try again later")
-    folder = None if job.folder is None else os.fsdecode(job.folder)
+    directory = None if job.directory is None else os.fsdecode(job.directory)
     path = {"PATH": os.fsdecode(job.environ.get(b"PATH", os.defpath.encode()))}
-    return explain_exec(error, os.fsdecode(job.argv[0]), folder, path)
+    return explain_exec(error, os.fsdecode(job.argv[0]), directory, path)
 
 
 def reset_inherited_signals() -> None:
