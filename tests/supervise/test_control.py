@@ -20,6 +20,7 @@ from sidecall.supervise.control import (
     UNWANTED,
     Event,
     Job,
+    RunAs,
     decode_event,
     encode_job,
     receive_event,
@@ -34,13 +35,7 @@ FULL = Job(
     b"/work directory",
     1e9,
     keep_background=True,
-    uid=0,
-    gid=65534,
-    groups=(1, 2, 4294967294),
-    umask=0o027,
-    nice=-20,
-    limits=((0, 1), (7, 2**64 - 1)),
-    oom_score_adj=700,
+    run_as=RunAs(0, 65534, (1, 2, 4294967294), 0o027, -20, ((0, 1), (7, 2**64 - 1)), 700),
 )
 
 
@@ -89,8 +84,8 @@ def test_a_job_is_laid_out_as_the_supervisor_reads_it() -> None:
 
 
 def test_no_groups_at_all_differ_from_unchanged_ones() -> None:
-    assert encode_job(FULL._replace(groups=()), (0, 1, 2))[3] == 1
-    assert encode_job(FULL._replace(groups=None), (0, 1, 2))[3] == 0
+    assert encode_job(FULL._replace(run_as=RunAs(groups=())), (0, 1, 2))[3] == 1
+    assert encode_job(FULL._replace(run_as=RunAs()), (0, 1, 2))[3] == 0
 
 
 @pytest.mark.parametrize("is_long", [False, True])

@@ -52,6 +52,29 @@ _UNCHANGED = 0xFFFFFFFF
 """No uid and no gid: chown(2)."""
 
 
+class RunAs(NamedTuple):
+    """What a command runs as.
+
+    Attributes:
+        uid: the user to become, None for the server's.
+        gid: the group to become, None for the server's.
+        groups: the supplementary groups to have, None for the server's.
+        umask: the file mode creation mask; -1 for the server's.
+        nice: how much less of a processor it gets: nice(2).
+        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
+        oom_score_adj: how much likelier a victim of the OOM killer it is, up to 1000; 0 for as likely as the server:
+            proc_pid_oom_score_adj(5).
+    """
+
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None
+    umask: int = -1
+    nice: int = 0
+    limits: tuple[tuple[int, int], ...] = ()
+    oom_score_adj: int = 500
+
+
 class Job(NamedTuple):
     """What to run.
 
@@ -61,14 +84,7 @@ class Job(NamedTuple):
         directory: its working directory, None for the supervisor's own.
         grace: seconds between SIGTERM and SIGKILL.
         keep_background: do not terminate background processes when the command has exited by itself.
-        uid: the user to become, None for the supervisor's.
-        gid: the group to become, None for the supervisor's.
-        groups: the supplementary groups to have, None for the supervisor's.
-        umask: its file mode creation mask; -1 for the supervisor's.
-        nice: how much less of a processor it gets: nice(2).
-        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
-        oom_score_adj: how much likelier a victim of the OOM killer it is, up to 1000; 0 for as likely as the server:
-            proc_pid_oom_score_adj(5).
+        run_as: user, groups, limits and the like.
     """
 
     argv: Sequence[bytes]
@@ -76,13 +92,7 @@ class Job(NamedTuple):
     directory: bytes | None
     grace: float
     keep_background: bool
-    uid: int | None = None
-    gid: int | None = None
-    groups: tuple[int, ...] | None = None
-    umask: int = -1
-    nice: int = 0
-    limits: tuple[tuple[int, int], ...] = ()
-    oom_score_adj: int = 500
+    run_as: RunAs = RunAs()
 
 
 class Event(NamedTuple):
@@ -119,27 +129,28 @@ class Event(NamedTuple):
 
 def encode_job(job: Job, sources: Sequence[int], *, is_long: bool = False) -> bytes:
     """Return the message RUN: fixed fields, limits, groups, then strings that end with a NUL each."""
-    groups = job.groups or ()
+    run_as = job.run_as
+    groups = run_as.groups or ()
     directory = () if job.directory is None else (job.directory,)
     head = _RUN.pack(
         RUN,
         job.keep_background,
         job.directory is not None,
-        job.groups is not None,
+        run_as.groups is not None,
         bytes([max(0, -source) for source in sources]),
         is_long,
         round(job.grace * 1e9),
-        job.umask,
-        job.nice,
-        job.oom_score_adj,
-        _UNCHANGED if job.uid is None else job.uid,
-        _UNCHANGED if job.gid is None else job.gid,
+        run_as.umask,
+        run_as.nice,
+        run_as.oom_score_adj,
+        _UNCHANGED if run_as.uid is None else run_as.uid,
+        _UNCHANGED if run_as.gid is None else run_as.gid,
         len(groups),
-        len(job.limits),
+        len(run_as.limits),
         len(job.argv),
         len(job.environ),
     )
-    numbers = b"".join([_LIMIT.pack(*limit) for limit in job.limits]) + array.array("I", groups).tobytes()
+    numbers = b"".join([_LIMIT.pack(*limit) for limit in run_as.limits]) + array.array("I", groups).tobytes()
     return head + numbers + b"\0".join((*directory, *job.argv, *map(b"=".join, job.environ.items()), b""))
 
 
