@@ -6,7 +6,7 @@ command are the other two.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecall.client.aio import run_async
     from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run

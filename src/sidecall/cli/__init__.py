@@ -5,12 +5,12 @@ Only what a subcommand needs is imported: `exec` runs thousands of times in a pi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 import sys
 
 from sidecall.errors import SidecallError, UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

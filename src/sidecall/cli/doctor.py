@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 import json
 import os
 
@@ -10,7 +12,6 @@ from sidecall.client.doctor import PROBLEM, Finding, examine, examine_directory,
 from sidecall.errors import UsageError, one_line
 from sidecall.transport.address import DEFAULT_DIRECTORY, absolute, socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -29,9 +30,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) > 1:
+    if len(options.args) > 1:
         raise UsageError("one service at most", f"usage: {USAGE}")
-    examined = dict(_examined(options.words[0] if options.words else ""))
+    examined = dict(_examined(options.args[0] if options.args else ""))
     if options.flag("json"):
         print(json.dumps({name: [_as_dict(finding) for finding in found] for name, found in examined.items()}))
     else:
@@ -60,4 +61,4 @@ def _lines(name: str, found: list[Finding]) -> Iterator[str]:
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:
-    return dict(zip(Finding.FIELDS, finding.astuple(), strict=True))
+    return asdict(finding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 import shutil
 import sys
@@ -9,7 +10,6 @@ import sys
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.errors import CannotCreateOutput, UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,14 +28,14 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) != 1:
+    if len(options.args) != 1:
         raise UsageError("one directory is needed", f"usage: {USAGE}")
     if not _standalone():
         raise UsageError(
             "this sidecall needs Python, and would not run in a container without it",
             "use the standalone executable's `install`; `make standalone` builds it",
         )
-    print(install(sys.executable, options.words[0]))
+    print(install(sys.executable, options.args[0]))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 
 from sidecall.cli.options import Option, help_text, parse
@@ -9,7 +10,6 @@ from sidecall.client.status import cancel
 from sidecall.errors import UsageError
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,9 +28,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) < 2:
+    if len(options.args) < 2:
         raise UsageError("a service and a call are needed", f"usage: {USAGE}")
-    name, *call_ids = options.words
+    name, *call_ids = options.args
     for call_id in call_ids:
         cancel(socket_path(name, os.environ), call_id)
     return 0

@@ -74,8 +74,8 @@ def _refuse_mixtures(options: Parsed) -> None:
     modes = [f"--{key}" for key in ("config", "allow-any") if options.flag(key)]
     if len(modes) > 1:
         raise UsageError("--config and --allow-any exclude each other")
-    if modes and (options.words or options.flag("max-children")):
-        extra = options.words[0] if options.words else "--max-children"
+    if modes and (options.args or options.flag("max-children")):
+        extra = options.args[0] if options.args else "--max-children"
         raise UsageError(f"{modes[0]} does not go with {extra!r}", "a bridge is `sidecall serve NAME APP`")
 
 
@@ -124,12 +124,12 @@ def _offer(service: Service, listen: Listen) -> ListenerSpec:
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
-    if len(options.words) < 2:
+    if len(options.args) < 2:
         raise UsageError("a name and an app are needed", "see `sidecall serve --help`")
     from sidecall.server.bridge import Bridge
     from sidecall.supervise.executable import find_executable
 
-    name, *app = options.words
+    name, *app = options.args
     children = options.integer("max-children", 1, 1)
     find_executable(app[0], os.environ)
     bridge = Bridge(app, children, socket_path(name, os.environ), log)

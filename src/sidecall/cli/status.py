@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import json
 import os
 
@@ -10,7 +11,6 @@ from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ List the calls of the service NAME that wait or run: your own, or all if you are
 
 OPTIONS = (
     Option("--json", "", "print them as JSON"),
-    Option("--wait", "SECONDS", "wait for the service to come up"),
+    Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
 
 
@@ -30,9 +30,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) != 1:
+    if len(options.args) != 1:
         raise UsageError("one service is needed", f"usage: {USAGE}")
-    answer = calls(socket_path(options.words[0], os.environ), options.seconds("wait"))
+    answer = calls(socket_path(options.args[0], os.environ), options.seconds("connect-timeout"))
     print(as_json(answer) if options.flag("json") else _table(answer))
     return 0
 

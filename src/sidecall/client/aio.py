@@ -14,7 +14,7 @@ from sidecall.protocol.messages import PASSED
 from sidecall.transport.address import connect_once, pause_after
 
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from sidecall.client.api import CompletedCall, Stream, Text
@@ -34,8 +34,8 @@ async def run_async(
     cwd: Text | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
-    wait: float = 0.0,
-    queue_allowed: bool = True,
+    connect_timeout: float = 0.0,
+    queue: bool = True,
     relay: bool = False,
     check: bool = False,
 ) -> CompletedCall:
@@ -48,7 +48,7 @@ async def run_async(
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, queue_allowed=queue_allowed, relay=relay
+            service, command, fds, cwd=cwd, env=env, timeout=timeout, connect_timeout=connect_timeout, queue=queue, relay=relay
         )
         return completed(await _call(request), streams, check=check)
 
@@ -86,7 +86,7 @@ async def _wait(attempt: Attempt, done: asyncio.Event) -> None:
         raise
 
 
-async def _connect(path: str, wait: float) -> socket:
+async def _connect(path: str, connect_timeout: float) -> socket:
     """Do what `transport.address.connect` does."""
     deadline = time.monotonic() + wait
     while True:

@@ -5,12 +5,12 @@ Each check adds a finding, in the order in which a call meets them: files, direc
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import errno
 import os
 import stat
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
-from sidecall._record import Record
 from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts
 from sidecall.client.status import ping
 from sidecall.errors import (
@@ -29,7 +29,8 @@ _UNMAPPED = 65534
 """The uid that stands for every one that this user namespace has no name for. Source: user_namespaces(7)."""
 
 
-class Finding(Record):
+@dataclass(frozen=True)
+class Finding:
     """One thing that was looked at.
 
     Attributes:

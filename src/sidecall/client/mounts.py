@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import os
 import re
 
-from sidecall._record import Record
 
 _OWN = {"overlay", "aufs", "vfs", "rootfs"}
 """What a container's own file system is made of, as engines mount it."""
@@ -15,7 +15,8 @@ _MARKS = ("/run/.containerenv", "/.dockerenv")
 """Files that podman and Docker put into each container."""
 
 
-class Mount(Record):
+@dataclass(frozen=True)
+class Mount:
     """One mount.
 
     Attributes:

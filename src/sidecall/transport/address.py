@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import errno
 import os
 import stat
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
 
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
 from sidecall.transport.credentials import uid_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -50,18 +50,18 @@ def absolute(path: str) -> str:
         raise UsageError(f"{path!r} starts at a working directory that has been removed", "say it from `/` on") from None
 
 
-def connect(path: str, wait: float = 0.0) -> socket:
+def connect(path: str, connect_timeout: float = 0.0) -> socket:
     """Return a blocking stream socket connected to `path`.
 
     Args:
         path: the socket's path; it may be longer than the kernel's 107 bytes.
-        wait: seconds to keep trying while nobody listens.
+        connect_timeout: seconds to keep trying while nobody listens.
 
     Raises:
         ServiceUnavailable: nobody listens; the reason says whether the socket is missing, stale or no socket.
         CallDenied: the socket's or a directory's mode does not let this user in.
     """
-    deadline = time.monotonic() + wait
+    deadline = time.monotonic() + connect_timeout
     while True:
         try:
             return connect_once(path)
@@ -184,7 +184,7 @@ def _missing(path: str) -> ServiceUnavailable:
         )
     return ServiceUnavailable(
         f"the socket is missing: {path}",
-        "start the service with `sidecall serve`, or give it time with `--wait SECONDS`",
+        "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import contextlib
 import errno
 import fcntl
@@ -12,7 +13,6 @@ import stat
 from sidecall.errors import ConfigError, ServiceBusy
 from sidecall.transport.address import why_insecure, short_form
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from types import TracebackType
