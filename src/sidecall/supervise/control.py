@@ -1,6 +1,7 @@
-"""What a server and a supervisor say to each other, over a SOCK_SEQPACKET socket of one host, in the machine's byte order.
+"""The messages between a server and its fork server and supervisors.
 
-`native/supervisor/line.h` says the same in C: change both.
+They travel over SOCK_SEQPACKET sockets of one host, in the machine's byte order. `native/supervisor/control.h` is the
+other end; a test compares the two.
 """
 
 from __future__ import annotations
@@ -9,29 +10,45 @@ import array
 import os
 import socket
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-VERSION_OF_CONTROL = "1"
-"""Which messages these are: a native supervisor of another release does not serve."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-RUN, SIGNAL, STOP = 1, 2, 3
-"""What a server says: run a job (with descriptors: stdin, stdout, stderr); signal the group; stop all."""
+VERSION = "2"
+"""Of these messages: a fork server that has another one does not start."""
 
-STARTED, FAILED, CHDIR_FAILED, EXITED = 4, 5, 6, 7
-"""What a supervisor says: the command runs; could not be executed; its working directory cannot be entered; has ended, and
-nothing of it is left."""
+RUN, SIGNAL, STOP, DISCARD = 1, 2, 3, 4
+"""Server to supervisor: run a job; signal the command's process group; stop everything; hold a socket until exit."""
 
-LONGEST_MESSAGE = 32 * 1024
+STARTED, FAILED, EXITED = 5, 6, 7
+"""Supervisor to server: the command was executed; it could not be; everything has exited, but for what was kept."""
+
+NEW, KILL = 8, 9
+"""Server to fork server: fork a supervisor for the control socket that is attached; kill one."""
+
+FORKED, NOT_FORKED, KILLED = 10, 11, 12
+"""Fork server to server, one for each NEW and KILL. A first FORKED with the serial number 0: it is ready."""
+
+FROM_CLIENT, SAME_AS_STDOUT, UNWANTED = -1, -2, -3
+"""Sources of a stream in place of a descriptor: the one that the client passes behind its CALL; stdout's; /dev/null, while
+the one that the client passes is dropped."""
+
+AT_FORK, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR, AT_IDENTITY, AT_EXEC, AT_INTERPRETER = range(1, 8)
+"""What failed when a command was to be started: making a process; receiving passed descriptors (fewer came; more, or one
+of a directory); entering its directory; taking on its user, groups and limits; executing it, or its interpreter."""
+
+MAX_MESSAGE = 32 * 1024
 """Bytes of a job; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
-_RUN = Struct("=BBBBiqIIiIIII4x")
+_RUN = Struct("=BBBB3sBqiiiIIIIII4x")
 _LIMIT = Struct("=QQ")
-_ORDER = Struct("=B7xq")
-_REPLY = Struct("=BBBxiQQQ")
-REPLY_SIZE = _REPLY.size
-"""Bytes that a supervisor's messages have."""
+_REQUEST = Struct("=B7xq")
+_EVENT = Struct("=BBBBiIIIIQQQ")
+EVENT_SIZE = _EVENT.size
+"""Bytes of an event."""
 
-_NOBODY = 0xFFFFFFFF
+_UNCHANGED = 0xFFFFFFFF
 """No uid and no gid: chown(2)."""
 
 
@@ -39,185 +56,151 @@ class Job(NamedTuple):
     """What to run.
 
     Attributes:
-        argv: the command's words.
+        argv: the command and its arguments.
         environ: its whole environment.
         directory: its working directory, None for the supervisor's own.
-        grace: seconds between TERM and KILL.
-        leave: leave helpers running when the command has ended by itself.
+        grace: seconds between SIGTERM and SIGKILL.
+        keep_background: do not terminate background processes when the command has exited by itself.
         uid: the user to become, None for the supervisor's.
         gid: the group to become, None for the supervisor's.
         groups: the supplementary groups to have, None for the supervisor's.
         umask: its file mode creation mask; -1 for the supervisor's.
-        nice: how much less of a processor it wants: nice(2).
+        nice: how much less of a processor it gets: nice(2).
         limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
+        oom_score_adj: how much likelier a victim of the OOM killer it is, up to 1000; 0 for as likely as the server:
+            proc_pid_oom_score_adj(5).
     """
 
-    argv: list[bytes]
+    argv: Sequence[bytes]
     environ: dict[bytes, bytes]
     directory: bytes | None
     grace: float
-    leave: bool
+    keep_background: bool
     uid: int | None = None
     gid: int | None = None
     groups: tuple[int, ...] | None = None
     umask: int = -1
     nice: int = 0
     limits: tuple[tuple[int, int], ...] = ()
+    oom_score_adj: int = 500
 
 
-class ResourceUsage(NamedTuple):
-    """What all reaped processes of a job used. Source: getrusage(2).
+class Event(NamedTuple):
+    """What a supervisor or the fork server reports.
 
     Attributes:
-        user_us: user time, in microseconds.
-        system_us: system time, likewise.
+        kind: STARTED, FAILED or EXITED; FORKED, NOT_FORKED or KILLED.
+        stage: of FAILED: AT_….
+        was_running: of EXITED: whether the command was still running when it was first stopped.
+        kept: likewise: whether background processes were kept on purpose.
+        number: an error's (errno(3)), or the command's wait status (wait(2)), -1 if it did not exit.
+        serial: which supervisor it is about, in events of the fork server.
+        terminated: background processes that were terminated after the command had exited by itself.
+        remaining: processes that could not be killed.
+        is_last: whether the supervisor exits after this.
+        user_us: user time of all processes that have exited, in microseconds: getrusage(2).
+        system_us: their system time, likewise.
         max_rss: the peak memory of the largest, in KiB.
     """
 
+    kind: int
+    stage: int = 0
+    was_running: int = 0
+    kept: int = 0
+    number: int = 0
+    serial: int = 0
+    terminated: int = 0
+    remaining: int = 0
+    is_last: int = 0
     user_us: int = 0
     system_us: int = 0
     max_rss: int = 0
 
 
-class Event(NamedTuple):
-    """What a supervisor says.
-
-    Attributes:
-        kind: STARTED, FAILED, CHDIR_FAILED or EXITED.
-        number: an error's (errno(3)), or the command's wait status (wait(2)).
-        used: what the command and all that descends from it used.
-        stopped: whether the command was still running when it was first stopped.
-        left: whether helpers were left running on purpose; the supervisor ends.
-    """
-
-    kind: int
-    number: int = 0
-    used: ResourceUsage = ResourceUsage()
-    stopped: bool = False
-    left: bool = False
-
-
-def encode_job(job: Job) -> bytes:
-    """Return the message that says RUN: fixed fields, limits, groups, then strings that end with a NUL each."""
+def encode_job(job: Job, sources: Sequence[int], *, is_long: bool = False) -> bytes:
+    """Return the message RUN: fixed fields, limits, groups, then strings that end with a NUL each."""
     groups = job.groups or ()
     directory = () if job.directory is None else (job.directory,)
     head = _RUN.pack(
         RUN,
-        job.leave,
+        job.keep_background,
         job.directory is not None,
         job.groups is not None,
-        job.umask,
+        bytes([max(0, -source) for source in sources]),
+        is_long,
         round(job.grace * 1e9),
-        _NOBODY if job.uid is None else job.uid,
-        _NOBODY if job.gid is None else job.gid,
+        job.umask,
         job.nice,
+        job.oom_score_adj,
+        _UNCHANGED if job.uid is None else job.uid,
+        _UNCHANGED if job.gid is None else job.gid,
         len(groups),
         len(job.limits),
         len(job.argv),
         len(job.environ),
     )
-    numbers = b"".join(_LIMIT.pack(*limit) for limit in job.limits) + array.array("I", groups).tobytes()
+    numbers = b"".join([_LIMIT.pack(*limit) for limit in job.limits]) + array.array("I", groups).tobytes()
     return head + numbers + b"\0".join((*directory, *job.argv, *map(b"=".join, job.environ.items()), b""))
 
 
-def decode_job(message: bytes) -> Job:
-    """Return the job that a message of `encode_job` is about."""
-    _, leave, has_directory, has_groups, umask, grace, uid, gid, nice, *counts = _RUN.unpack_from(message)
-    group_count, limit_count, argc, _ = counts
-    groups_at = _RUN.size + _LIMIT.size * limit_count
-    strings_at = groups_at + 4 * group_count
-    groups = array.array("I", message[groups_at:strings_at])
-    strings = message[strings_at:].split(b"\0")[:-1]
-    words, variables = strings[has_directory : has_directory + argc], strings[has_directory + argc :]
-    return Job(
-        argv=words,
-        environ={name: value for name, _, value in (entry.partition(b"=") for entry in variables)},
-        directory=strings[0] if has_directory else None,
-        grace=grace / 1e9,
-        leave=bool(leave),
-        uid=None if uid == _NOBODY else uid,
-        gid=None if gid == _NOBODY else gid,
-        groups=tuple(groups) if has_groups else None,
-        umask=umask,
-        nice=nice,
-        limits=tuple(_LIMIT.iter_unpack(message[_RUN.size : groups_at])),
-    )
+def send_job(control: socket.socket, job: Job, sources: Sequence[int], connection: int | None) -> None:
+    """Send RUN. A job that is too long for a message travels as a file in memory.
 
-
-def send_job(line: socket.socket, job: Job, streams: tuple[int, int, int]) -> None:
-    """Say RUN, with a job. One that is too long for a message travels as a file in memory.
+    Args:
+        control: the supervisor's control socket.
+        job: what to run.
+        sources: for stdin, stdout and stderr a descriptor, FROM_CLIENT, SAME_AS_STDOUT or UNWANTED.
+        connection: the client's connection, if a stream is FROM_CLIENT or UNWANTED.
 
     Raises:
-        OSError: there is no room for another descriptor, or the peer is gone.
+        OSError: no room for another descriptor, or the peer is gone.
     """
-    message = encode_job(job)
-    if len(message) <= LONGEST_MESSAGE:
-        socket.send_fds(line, [message], streams)
+    message = encode_job(job, sources)
+    descriptors = [source for source in sources if source >= 0]
+    if connection is not None:
+        descriptors.append(connection)
+    if len(message) <= MAX_MESSAGE:
+        socket.send_fds(control, [message], descriptors)
         return
     file = os.memfd_create("job")
     try:
         with open(file, "wb", closefd=False) as stream:
             stream.write(message)
-        socket.send_fds(line, [message[:1]], [*streams, file])
+        socket.send_fds(control, [encode_job(job, sources, is_long=True)[: _RUN.size]], [*descriptors, file])
     finally:
         os.close(file)
 
 
-def read_job(message: bytes, descriptors: list[int]) -> Job:
-    """Return what `send_job` sent; the descriptors left are stdin, stdout and stderr."""
-    if len(descriptors) > 3:
-        with open(descriptors.pop(), "rb") as file:
-            file.seek(0)
-            message = file.read()
-    return decode_job(message)
+def send_request(control: socket.socket, kind: int, value: int, descriptors: Sequence[int] = ()) -> None:
+    """Send a request other than RUN.
 
-
-def send_order(line: socket.socket, kind: int, value: int) -> None:
-    """Say SIGNAL with a signal's number, or STOP with the nanoseconds that all has to end by itself.
+    Args:
+        control: the control socket.
+        kind: SIGNAL, STOP, DISCARD, NEW or KILL.
+        value: a signal's number, the grace period in nanoseconds, or a supervisor's serial number.
+        descriptors: what goes with DISCARD and NEW.
 
     Raises:
-        BlockingIOError: the line is full.
+        OSError: the socket is full, or the peer is gone.
     """
-    _send(line, _ORDER.pack(kind, value))
+    socket.send_fds(control, [_REQUEST.pack(kind, value)], descriptors)
 
 
-def decode_order(message: bytes) -> tuple[int, int]:
-    """Return the kind and the value that `send_order` sent."""
-    kind, value = _ORDER.unpack(message)
-    return kind, value
+def decode_event(message: bytes) -> Event:
+    """Return the event of a message."""
+    return Event._make(_EVENT.unpack(message))
 
 
-def send_reply(line: socket.socket, reply: Event) -> None:
-    """Say how it goes."""
-    _send(line, _REPLY.pack(reply.kind, reply.stopped, reply.left, reply.number, *reply.used))
+def receive_event(control: socket.socket) -> Event | None:
+    """Return the next event, None once the peer is gone.
 
+    A peer that closed its end with unread messages is reported as ECONNRESET. Source: unix(7).
 
-def decode_reply(message: bytes) -> Event:
-    """Return what a supervisor said."""
-    kind, stopped, left, number, *used = _REPLY.unpack(message)
-    return Event(kind, number, ResourceUsage(*used), bool(stopped), bool(left))
-
-
-def _send(line: socket.socket, message: bytes) -> None:
-    """Say something; a peer that is gone is found out when reading."""
-    try:
-        line.send(message)
-    except ConnectionError:  # a reset, if it had something left to read: see `receive`
-        pass
-
-
-def receive(line: socket.socket, descriptors: int = 0) -> tuple[bytes, list[int]]:
-    """Return the next message and the descriptors with it, not inheritable; nothing once the peer is gone.
-
-    A peer that had something left to read when it went is told by ECONNRESET. Source: unix(7), connect(2).
-    `socket.recv_fds` would do, if it did not drop its flags (Python 3.11 to 3.13).
+    Raises:
+        BlockingIOError: there is none yet.
     """
-    received = array.array("i")
     try:
-        room = socket.CMSG_LEN(descriptors * received.itemsize)
-        data, controls, _, _ = line.recvmsg(LONGEST_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        return b"", []
-    for _, _, packed in controls:
-        received.frombytes(packed[: len(packed) // received.itemsize * received.itemsize])
-    return data, received.tolist()
+        message = control.recv(EVENT_SIZE)
+    except ConnectionError:
+        return None
+    return decode_event(message) if message else None

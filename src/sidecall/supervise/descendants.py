@@ -1,8 +1,7 @@
-"""The processes that descend from this one: reaping and signalling them. For a subreaper without other children.
+"""The processes that descend from this one, a subreaper. For the case that the fork server was killed.
 
-Two facts make this exact. A descendant whose parent ends becomes a child of its subreaper, at once; so as long as any
-descendant lives this process has a child, and wait(2) knows. And a child's pid and process group are its own until this
-process has reaped it; so both can be signalled without hitting somebody else. Source: wait(2), credentials(7).
+`native/supervisor/descendants.c` does the same for each command, and explains it: processes are frozen before they are
+killed, or a chain of forks would outrun the killing.
 """
 
 from __future__ import annotations
@@ -11,102 +10,95 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import resource
     from collections.abc import Iterator
 
-
-_AGAIN = 0.005
-"""Seconds between two rounds of KILL."""
-
-
-def reap() -> Iterator[tuple[int, int, resource.struct_rusage]]:
-    """Reap every child that has ended; yield its pid, its wait status (wait(2)) and what it used.
-
-    Raises:
-        ChildProcessError: there is no child left, and so no descendant either.
-    """
-    while True:
-        pid, status, usage = os.wait4(-1, os.WNOHANG)
-        if not pid:
-            return
-        yield pid, status, usage
+_KILL_INTERVAL = 0.02
+_FREEZE_ROUNDS = 100
 
 
-def signal_children(number: int, spare: frozenset[int] = frozenset()) -> None:
-    """Signal every child, and the process group that it is in, except those spared.
-
-    A group is hit as a whole, so a member that forks meanwhile does not get away. Deeper descendants become children
-    when their parents end: repeat this with KILL until `reap` finds none.
-    """
-    for pid in children():
-        if pid in spare:
-            continue
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            group = os.getpgid(pid)
-            if group != os.getpgrp():
-                os.killpg(group, number)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    state: bytes
 
 
-def end_children() -> None:
-    """Kill every child, and whatever becomes one because of that, until there is none."""
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            signal_children(signal.SIGKILL)
-            time.sleep(_AGAIN)
-            for _ in reap():
-                pass
+def kill_descendants(patience: float) -> int:
+    """Kill and reap every descendant, for up to `patience` seconds; return how many are left."""
+    deadline = time.monotonic() + patience
+    while _reap() and time.monotonic() < deadline:
+        for _ in range(_FREEZE_ROUNDS):
+            if not _signal_all(signal.SIGSTOP):
+                break
+            _reap()
+        _signal_all(signal.SIGKILL)
+        _wait_for_child(_KILL_INTERVAL)
+    return sum(1 for _ in _descendants())
 
 
-def signal_descendants(*numbers: int, but_group: int) -> None:
-    """Send signals to every descendant that is not in process group `but_group`, once each."""
-    seen = _processes()
-    family = {os.getpid()}
-    while more := {pid for pid, (parent, _) in seen.items() if parent in family} - family:
-        family |= more
-    for pid in family - {os.getpid()}:
-        if seen[pid][1] != but_group:
-            with contextlib.suppress(OSError):
-                _signal_member(pid, family, numbers)
-
-
-def _signal_member(pid: int, family: set[int], numbers: tuple[int, ...]) -> None:
-    """Signal a process if it still is of the family: its pid may be somebody else's by now."""
-    pidfd = os.pidfd_open(pid)
+def _reap() -> bool:
+    """Reap what has exited; return whether there is a child left, and so a descendant."""
     try:
-        if _parent_and_group(str(pid))[0] in family:
-            for number in numbers:
-                signal.pidfd_send_signal(pidfd, number)
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _wait_for_child(seconds: float) -> None:
+    """Wait until a child exits, up to some seconds. It stays to be reaped."""
+    was_blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    try:
+        if not os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            signal.sigtimedwait([signal.SIGCHLD], seconds)
     finally:
-        os.close(pidfd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, was_blocked)
 
 
-def children() -> list[int]:
-    """Return this process' children; one that ends meanwhile may hide another, see proc_pid_task(5)."""
-    me = os.getpid()
-    try:
-        with open(f"/proc/self/task/{me}/children", "rb") as file:
-            return [int(pid) for pid in file.read().split()]
-    except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [pid for pid, (parent, _) in _processes().items() if parent == me]
-
-
-def _processes() -> dict[int, tuple[int, int]]:
-    """Return the parent and the process group of every process that can be seen."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
+def _signal_all(number: int) -> bool:
+    """Signal every descendant that is not stopped, or, with SIGKILL, every one; return whether one could be."""
+    found = False
+    for process in _descendants():
+        if number == signal.SIGKILL or process.state not in b"Tt":
             with contextlib.suppress(OSError):
-                found[int(name)] = _parent_and_group(name)
+                os.kill(process.pid, number)
+                found = True
     return found
 
 
-def _parent_and_group(pid: str) -> tuple[int, int]:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        after_name = file.read().rpartition(b")")[2]  # the name itself may have any byte: proc_pid_stat(5)
-    _state, parent, group = after_name.split()[:3]
-    return int(parent), int(group)
+def _descendants() -> Iterator[_Process]:
+    """Yield every descendant that has not exited, each before its children are looked for."""
+    pending = [(pid, os.getpid()) for pid in _children(os.getpid())]
+    while pending:
+        pid, parent = pending.pop()
+        process = _look_up(pid)
+        if process is not None and process.parent in {parent, os.getpid()}:
+            yield process
+            pending += [(child, pid) for child in _children(pid)]
+
+
+def _children(parent: int) -> list[int]:
+    """Return the children of a process, of all its threads."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+        return found
+    seen = (_look_up(int(name)) for name in os.listdir("/proc") if name.isdecimal())
+    return [process.pid for process in seen if process is not None and process.parent == parent]
+
+
+def _look_up(pid: int) -> _Process | None:
+    """Return what is known of a process; None if it has exited."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            after_name = file.read().rpartition(b")")[2]  # the name can have any byte: proc_pid_stat(5)
+    except OSError:
+        return None
+    state, parent, *rest = after_name.split()
+    is_zombie = state == b"X" or (state == b"Z" and int(rest[15]) <= 1)  # a leader can exit before its threads
+    return None if is_zombie else _Process(pid, int(parent), state)

@@ -1,6 +1,6 @@
 #define _GNU_SOURCE
 
-#include "line.h"
+#include "control.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,30 +11,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static_assert(sizeof(struct run) == 48 && sizeof(struct order) == 16 && sizeof(struct reply) == 32, "as in line.py");
+static_assert(sizeof(struct run) == 56 && sizeof(struct request) == 16 && sizeof(struct event) == 48, "as in control.py");
 
 static void take_descriptors(struct message *message, struct msghdr *header)
 {
-    for (int i = 0; i < MOST_DESCRIPTORS; i++)
+    for (int i = 0; i < MAX_DESCRIPTORS; i++)
         message->descriptors[i] = -1;
     struct cmsghdr *control = CMSG_FIRSTHDR(header);
     if (control != NULL && control->cmsg_type == SCM_RIGHTS)
         memcpy(message->descriptors, CMSG_DATA(control), control->cmsg_len - CMSG_LEN(0));
 }
 
-bool receive_message(int line, struct message *message)
+bool receive_message(int control, struct message *message)
 {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(MOST_DESCRIPTORS * sizeof(int))];
-    } control;
+        char bytes[CMSG_SPACE(MAX_DESCRIPTORS * sizeof(int))];
+    } buffer;
     struct iovec data = {message->bytes, sizeof message->bytes};
     struct msghdr header = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = buffer.bytes, .msg_controllen = sizeof buffer.bytes};
     ssize_t size;
-    while ((size = recvmsg(line, &header, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+    while ((size = recvmsg(control, &header, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
         ;
-    if (size <= 0) /* a peer that had something unread when it went is told by ECONNRESET: unix(7) */
+    if (size <= 0) /* a peer that closed its end with unread messages is reported as ECONNRESET: unix(7) */
         return false;
     message->size = (size_t)size;
     take_descriptors(message, &header);
@@ -43,7 +43,7 @@ bool receive_message(int line, struct message *message)
 
 void close_descriptors(struct message *message)
 {
-    for (int i = 0; i < MOST_DESCRIPTORS; i++)
+    for (int i = 0; i < MAX_DESCRIPTORS; i++)
         if (message->descriptors[i] >= 0)
             close(message->descriptors[i]);
 }
@@ -61,7 +61,6 @@ static bool point_at(char **pointers, size_t count, char **at, const char *end)
     return true;
 }
 
-/* Read a job out of the bytes that say it. */
 static bool parse_job(struct job *job, uint8_t *bytes, size_t size)
 {
     job->run = (const struct run *)(void *)bytes;
@@ -72,12 +71,12 @@ static bool parse_job(struct job *job, uint8_t *bytes, size_t size)
     if (job->arguments == NULL)
         return false;
     job->variables = job->arguments + argument_count + 1;
-    char *folder = NULL, *at = (char *)(uintptr_t)(job->groups + job->run->group_count);
+    char *directory = NULL, *at = (char *)(uintptr_t)(job->groups + job->run->group_count);
     const char *end = (const char *)bytes + size;
     errno = EPROTO;
-    if (at > end || !point_at(&folder, job->run->has_folder, &at, end))
+    if (at > end || !point_at(&directory, job->run->has_directory, &at, end))
         return false;
-    job->folder = folder;
+    job->directory = directory;
     return point_at(job->arguments, argument_count, &at, end) && point_at(job->variables, variable_count, &at, end) &&
            argument_count > 0;
 }
@@ -96,10 +95,31 @@ static bool map_job(struct job *job, int file)
     return true;
 }
 
+/* Sort out the descriptors of a job: those of given streams, the client's connection if a stream is passed, the file of
+ * a long job. False if some did not arrive: this process has no room for them. */
+static bool assign_descriptors(struct job *job, int *file, const struct run *run, const int *descriptors)
+{
+    size_t next = 0, given = 0;
+    bool needs_connection = false, is_whole = true;
+    for (int i = 0; i < 3; i++) {
+        needs_connection = needs_connection || is_passed(run, i);
+        if (run->sources[i] == GIVEN)
+            is_whole = (job->given[given++] = descriptors[next++]) >= 0 && is_whole;
+    }
+    if (needs_connection)
+        is_whole = (job->connection = descriptors[next++]) >= 0 && is_whole;
+    if (run->is_long)
+        is_whole = (*file = descriptors[next]) >= 0 && is_whole;
+    errno = EMFILE;
+    return is_whole;
+}
+
 bool read_job(struct job *job, struct message *message)
 {
-    int file = message->descriptors[3];
-    *job = (struct job){0};
+    int file = -1;
+    *job = (struct job){.connection = -1};
+    if (!assign_descriptors(job, &file, (const struct run *)(void *)message->bytes, message->descriptors))
+        return false;
     if (file < 0)
         return parse_job(job, message->bytes, message->size);
     return map_job(job, file) && parse_job(job, job->file, job->file_size);
@@ -112,8 +132,8 @@ void free_job(struct job *job)
         munmap(job->file, job->file_size);
 }
 
-void send_reply(int line, const struct reply *reply)
+void send_event(int control, const struct event *event)
 {
-    while (send(line, reply, sizeof *reply, MSG_NOSIGNAL) < 0 && errno == EINTR)
+    while (send(control, event, sizeof *event, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }
