@@ -130,7 +130,7 @@ class Service:
         volumes: whose files commands may be given.
         audit: the file that gets a line for each call; `-` for stderr, empty for none.
         audit_format: one of `audit.FORMATS`.
-        per_caller: connections that one uid may have at once.
+        per_caller: connections that one uid may have at once at one listener.
         withheld: the commands that `at` has left out, with the rule that did.
     """
 

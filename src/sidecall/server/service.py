@@ -52,7 +52,7 @@ class CallService:
         self.scratch = Scratch()
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: dict[int, int] = {}
+        self._connections: dict[tuple[str, int], int] = {}
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,19 +76,19 @@ class CallService:
             uptime_ms=int((time.monotonic() - self._began) * 1000),
         )
 
-    def calls(self, peer: Peer) -> list[dict[str, object]]:
-        """Return what a peer may know of the calls there are."""
-        seen = (session.visible_to(peer) for session in self._sessions)
+    def calls(self, listener: str, peer: Peer) -> list[dict[str, object]]:
+        """Return what a peer at a listener may know of the calls there are."""
+        seen = (session.visible_to(listener, peer) for session in self._sessions)
         return [call for call in seen if call is not None]
 
-    def cancel_call(self, peer: Peer, call_id: str) -> dict[str, object]:
+    def cancel_call(self, listener: str, peer: Peer, call_id: str) -> dict[str, object]:
         """Cancel a call as if its caller had gone; return what it was.
 
         Raises:
             UsageError: there is none, or the peer may not know of it.
         """
         for session in list(self._sessions):
-            if session.call_id == call_id and (call := session.visible_to(peer)) is not None:
+            if session.call_id == call_id and (call := session.visible_to(listener, peer)) is not None:
                 self.log(f"call {call_id} is cancelled by uid {peer.uid}")
                 session.cancel()
                 return call
@@ -108,25 +108,27 @@ class CallService:
     def receive(self, listener: str, sock: socket.socket) -> None:
         """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
         peer = peer_of(sock)
-        count = self._connections.get(peer.uid, 0)
+        owner = listener, peer.uid
+        count = self._connections.get(owner, 0)
         if self.admission.closed or count >= self.config.per_caller:
             refusal = ServiceBusy(*SHUTTING_DOWN) if self.admission.closed else TOO_MANY
             self.log(f"uid {peer.uid} has {count} connections, one more is refused: {refusal.reason}")
             with sock, contextlib.suppress(OSError):
                 sock.send(refuse(refusal))
             return
-        self._connections[peer.uid] = count + 1
+        self._connections[owner] = count + 1
         session = Session(self, sock, peer, listener, str(next(self._ids)))
         self._sessions[session] = None
         self._idle.clear()
         session.hear()
 
-    def forget(self, session: Session, peer: Peer) -> None:
+    def forget(self, session: Session, listener: str, peer: Peer) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
         del self._sessions[session]
-        self._connections[peer.uid] -= 1
-        if not self._connections[peer.uid]:
-            del self._connections[peer.uid]
+        owner = listener, peer.uid
+        self._connections[owner] -= 1
+        if not self._connections[owner]:
+            del self._connections[owner]
         self._ended += 1
         if not self._sessions:
             self._idle.set()

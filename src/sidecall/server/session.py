@@ -111,9 +111,15 @@ class Session:
         else:
             self.take_turn()
 
-    def visible_to(self, peer: Peer) -> dict[str, object] | None:
-        """Return what a peer may know of the call; None if that is nothing, or if there is none."""
-        if self._call is None or peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
+    def visible_to(self, listener: str, peer: Peer) -> dict[str, object] | None:
+        """Return what a peer at a listener may know of the call; None if that is nothing, or if there is none.
+
+        Root of one container is uid 0 at its socket, as is root of another at its own: a call is only seen at the
+        listener that it came by.
+        """
+        if self._call is None or listener != self._listener:
+            return None
+        if peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
             return None
         return {
             "call": self.call_id,
@@ -154,7 +160,7 @@ class Session:
 
     def _on_closed(self) -> None:
         self._stop_timer()
-        self._service.forget(self, self._peer)
+        self._service.forget(self, self._listener, self._peer)
 
     def _on_silence(self) -> None:
         self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
@@ -190,9 +196,11 @@ class Session:
         elif isinstance(message, m.Describe):
             self._send(m.Description(describe(self._offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
-            self._send(m.Calls(json.dumps(self._service.calls(self._peer)).encode()))
+            self._send(m.Calls(json.dumps(self._service.calls(self._listener, self._peer)).encode()))
         elif isinstance(message, m.Cancel):
-            self._send(m.Calls(json.dumps([self._service.cancel_call(self._peer, message.call_id)]).encode()))
+            self._send(
+                m.Calls(json.dumps([self._service.cancel_call(self._listener, self._peer, message.call_id)]).encode())
+            )
         elif isinstance(message, m.Call):
             self._take_call(message)
         elif isinstance(message, m.Signal):
