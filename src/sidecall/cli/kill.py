@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 USAGE = "sidecall kill NAME CALL..."
 ABOUT = """\
 Stop calls of the service NAME as if their callers had gone: one that waits is dropped; one that runs gets TERM, the
-grace period, and KILL for all that it started. Its caller learns how it ended. `sidecall status` lists the calls; you
-may stop your own, or any if you are root or run the service."""
+grace period, and KILL for all that it started. Its caller learns how it ended. `sidecall status` lists the calls that
+you may stop."""
 
 OPTIONS: tuple[Option, ...] = ()
 

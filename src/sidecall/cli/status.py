@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall status [OPTIONS] NAME"
 ABOUT = """\
-List the calls of the service NAME that wait or run: your own, or all if you are root or run the service."""
+List the calls of the service NAME that wait or run and came by its socket NAME: your own, or all if you are root or
+run the service."""
 
 OPTIONS = (
     Option("--json", "", "print them as JSON"),

@@ -16,7 +16,7 @@ from sidecall.server.aside import aside
 from sidecall.server.audit import Audit
 from sidecall.server.notify import say
 from sidecall.server.scratch import Scratch, clear
-from sidecall.server.session import Session, refuse
+from sidecall.server.session import Owner, Session, refuse
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from sidecall.server.config import Service
     from sidecall.server.door import Door
     from sidecall.supervise.process import Keepers
-    from sidecall.transport.credentials import Peer
 
 
 TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
@@ -52,7 +51,7 @@ class CallService:
         self.scratch = Scratch()
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: dict[tuple[str, int], int] = {}
+        self._connections: dict[Owner, int] = {}
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,20 +75,20 @@ class CallService:
             uptime_ms=int((time.monotonic() - self._began) * 1000),
         )
 
-    def calls(self, listener: str, peer: Peer) -> list[dict[str, object]]:
-        """Return what a peer at a listener may know of the calls there are."""
-        seen = (session.visible_to(listener, peer) for session in self._sessions)
+    def calls(self, asker: Owner) -> list[dict[str, object]]:
+        """Return what who asks may know of the calls there are."""
+        seen = (session.visible_to(asker) for session in self._sessions)
         return [call for call in seen if call is not None]
 
-    def cancel_call(self, listener: str, peer: Peer, call_id: str) -> dict[str, object]:
+    def cancel_call(self, asker: Owner, call_id: str) -> dict[str, object]:
         """Cancel a call as if its caller had gone; return what it was.
 
         Raises:
-            UsageError: there is none, or the peer may not know of it.
+            UsageError: there is none, or who asks may not know of it.
         """
         for session in list(self._sessions):
-            if session.call_id == call_id and (call := session.visible_to(listener, peer)) is not None:
-                self.log(f"call {call_id} is cancelled by uid {peer.uid}")
+            if session.call_id == call_id and (call := session.visible_to(asker)) is not None:
+                self.log(f"call {call_id} is cancelled by uid {asker.uid}")
                 session.cancel()
                 return call
         raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
@@ -108,7 +107,7 @@ class CallService:
     def receive(self, listener: str, sock: socket.socket) -> None:
         """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
         peer = peer_of(sock)
-        owner = listener, peer.uid
+        owner = Owner(listener, peer.uid)
         count = self._connections.get(owner, 0)
         if self.admission.closed or count >= self.config.per_caller:
             refusal = ServiceBusy(*SHUTTING_DOWN) if self.admission.closed else TOO_MANY
@@ -122,13 +121,12 @@ class CallService:
         self._idle.clear()
         session.hear()
 
-    def forget(self, session: Session, listener: str, peer: Peer) -> None:
+    def forget(self, session: Session) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
         del self._sessions[session]
-        owner = listener, peer.uid
-        self._connections[owner] -= 1
-        if not self._connections[owner]:
-            del self._connections[owner]
+        self._connections[session.owner] -= 1
+        if not self._connections[session.owner]:
+            del self._connections[session.owner]
         self._ended += 1
         if not self._sessions:
             self._idle.set()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sidecall
 from sidecall.errors import (
@@ -59,6 +59,13 @@ _SHOWN = 200
 """Bytes of a command's name in a list of calls."""
 
 
+class Owner(NamedTuple):
+    """Whose a call is. Root of one container is uid 0 at its socket, as is root of another at its own."""
+
+    listener: str
+    uid: int
+
+
 def refuse(error: SidecallError) -> bytes:
     """Return what refuses a connection before anything is read from it."""
     return encode(GREETING) + encode(m.Refused(error.code, error.reason, error.hint))
@@ -69,13 +76,14 @@ class Session:
 
     Attributes:
         call_id: what its call is called, in logs and to its caller.
+        owner: whose its call is.
     """
 
     def __init__(self, service: CallService, sock: socket.socket, peer: Peer, listener: str, call_id: str) -> None:
         self.call_id = call_id
         self._service = service
+        self.owner = Owner(listener, peer.uid)
         self._peer = peer
-        self._listener = listener
         self._came = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._loop, sock, Connection(SERVICE), self._on_message, self._on_end)
@@ -111,21 +119,17 @@ class Session:
         else:
             self.take_turn()
 
-    def visible_to(self, listener: str, peer: Peer) -> dict[str, object] | None:
-        """Return what a peer at a listener may know of the call; None if that is nothing, or if there is none.
-
-        Root of one container is uid 0 at its socket, as is root of another at its own: a call is only seen at the
-        listener that it came by.
-        """
-        if self._call is None or listener != self._listener:
+    def visible_to(self, asker: Owner) -> dict[str, object] | None:
+        """Return what who asks may know of the call, if it came by the same listener; None for nothing, or no call."""
+        if self._call is None or asker.listener != self.owner.listener:
             return None
-        if peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
+        if asker.uid not in {0, os.geteuid(), self.owner.uid} - {UNMAPPED}:
             return None
         return {
             "call": self.call_id,
             "state": "waiting" if self._execution is None else "running",
             "command": policy.command_name(self._call.command[:_SHOWN]),
-            "uid": self._peer.uid,
+            "uid": self.owner.uid,
             "seconds": round(time.monotonic() - self._came, 3),
         }
 
@@ -160,7 +164,7 @@ class Session:
 
     def _on_closed(self) -> None:
         self._stop_timer()
-        self._service.forget(self, self._listener, self._peer)
+        self._service.forget(self)
 
     def _on_silence(self) -> None:
         self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
@@ -196,11 +200,9 @@ class Session:
         elif isinstance(message, m.Describe):
             self._send(m.Description(describe(self._offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
-            self._send(m.Calls(json.dumps(self._service.calls(self._listener, self._peer)).encode()))
+            self._send(m.Calls(json.dumps(self._service.calls(self.owner)).encode()))
         elif isinstance(message, m.Cancel):
-            self._send(
-                m.Calls(json.dumps([self._service.cancel_call(self._listener, self._peer, message.call_id)]).encode())
-            )
+            self._send(m.Calls(json.dumps([self._service.cancel_call(self.owner, message.call_id)]).encode()))
         elif isinstance(message, m.Call):
             self._take_call(message)
         elif isinstance(message, m.Signal):
@@ -243,7 +245,7 @@ class Session:
         """
         config = self._service.config
         if self._offered is None or self._offered[0] is not config:
-            self._offered = config, config.at(self._listener, self._peer)
+            self._offered = config, config.at(self.owner.listener, self._peer)
         return self._offered[1]
 
     @property
@@ -364,7 +366,7 @@ class Session:
             fields["environment"] = [os.fsdecode(entry.partition(b"=")[0]) for entry in self._call.environment]
         if self._plan is not None:
             fields["parameters"] = self._plan.parameters
-        self._service.audit.record(self.call_id, self._listener, self._peer, **fields)
+        self._service.audit.record(self.call_id, self.owner.listener, self._peer, **fields)
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()
