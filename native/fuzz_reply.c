@@ -1,5 +1,5 @@
-/* Feeds what a service may answer to the native client: mutations of whole conversations, whole and cut into pieces.
- * Checked: the same end however the bytes are cut, an end that is one of the table's, and printable words. The
+/* Feeds answers of a server to the native client: mutations of whole conversations, whole and cut into pieces.
+ * Checked: the same end however the bytes are cut, an end that is one of the table's, and printable sentences. The
  * sanitizers check the rest. LLVMFuzzerTestOneInput is libFuzzer's entry; without libFuzzer there is a driver below.
  *
  * usage: fuzz_reply ROUNDS [SEED]
@@ -55,7 +55,7 @@ static void begin(struct call *call, struct request request)
     static const mode_t types[3] = {0};
     static const enum mode none[3] = {MODE_NONE};
     *call = (struct call){.request = request, .name = "tool", .quiet = true};
-    begin_attempt(call, -1, true);
+    begin_attempt(call, -1, PLAN_BYTES_ONLY);
     open_relay(&call->relay, &call->channel, none, types);
     for (int i = 0; i < 3; i++) {
         struct stream *stream = &call->relay.streams[i];
@@ -153,25 +153,34 @@ static size_t add_frame(uint8_t *into, uint8_t type, const void *payload, size_t
 /* Add a frame that is well formed, and likely to fit. */
 static size_t add_random_frame(uint8_t *into)
 {
-    static const uint8_t exit_payload[43] = {0, 40};
+    static const uint8_t exits[][80] = {
+        "\0\50\0\0\0\0",
+        "\1\17\0\0\0\2\0\0\0\16stopped=client\0\0\0\15core-dumped=1",
+        "\0\0\0\0\0\3\0\0\0\14terminated=2\0\0\0\23run-us=999999999999\0\0\0\4later",
+        "\11\0\0\0\0\0",
+    };
+    static const size_t sizes[] = {6, 6 + 4 + 14 + 4 + 13, 6 + 4 + 12 + 4 + 19 + 4 + 4, 6};
+    uint32_t which = random_below(4);
     static const uint8_t refused[] = "\100\0\0\0\5no\033!\n\0\0\0\3\342\200\213";
     static uint8_t data[1025] = {1};
     uint8_t stream = (uint8_t)random_below(4), number[5] = {stream, 0, 0, (uint8_t)random_below(256), 1};
-    switch (random_below(13)) {
-    case 0: return add_frame(into, HELLO, "\0\1\0\0\0\0\0\0\0\4test", 14);
-    case 1: return add_frame(into, STARTED, "\0\0\0\3c\n1", 7);
-    case 2: return add_frame(into, QUEUED, "\0\0\0\2", 4);
-    case 3: return add_frame(into, REFUSED, refused, sizeof refused - 1);
-    case 4: return add_frame(into, EXIT, exit_payload, sizeof exit_payload);
-    case 5: return add_frame(into, WINDOW, number, 5);
-    case 6: return add_frame(into, STOP, number, 1);
-    case 7: return add_frame(into, END_OF_STREAM, number, 1);
-    case 8: return add_frame(into, PONG, (uint8_t[32]){0}, 32);
-    case 9: return add_frame(into, CALLS, "\0\0\0\2[]", 6);
-    case 10: return add_frame(into, DESCRIPTION, "\0\0\0\2{}", 6);
+    switch (random_below(15)) {
+    case 0: return add_frame(into, MESSAGE_HELLO, "\0\1\0\0\0\0\0\0\0\0\0\0\0\4test", 18);
+    case 1: return add_frame(into, MESSAGE_STARTED, "\0\0\0\3c\n1", 7);
+    case 2: return add_frame(into, MESSAGE_QUEUED, "\0\0\0\2", 4);
+    case 3: return add_frame(into, MESSAGE_REFUSED, refused, sizeof refused - 1);
+    case 4: return add_frame(into, MESSAGE_EXIT, exits[which], sizes[which]);
+    case 5: return add_frame(into, MESSAGE_WINDOW, number, 5);
+    case 6: return add_frame(into, MESSAGE_STOP, number, 1);
+    case 7: return add_frame(into, MESSAGE_EOF, number, 1);
+    case 8: return add_frame(into, MESSAGE_PONG, "\0\0\0\1\0\0\0\7slots=1", 15);
+    case 9: return add_frame(into, MESSAGE_CALLS, "\0\0\0\2[]", 6);
+    case 10: return add_frame(into, MESSAGE_DESCRIPTION, "\0\0\0\2{}", 6);
+    case 11: return add_frame(into, MESSAGE_NOTICE, "\0\0\0\3no\n\0\0\0\1h", 12);
+    case 12: return add_frame(into, (uint8_t)(FIRST_IGNORABLE + random_below(100)), data, random_below(1024));
     default:
         data[0] = stream;
-        return add_frame(into, DATA, data, 1 + random_below(1024));
+        return add_frame(into, MESSAGE_DATA, data, 1 + random_below(1024));
     }
 }
 
@@ -180,9 +189,9 @@ static size_t make_input(uint8_t *input)
     size_t size = 1, frames = random_below(40);
     input[0] = (uint8_t)random_below(256);
     if (random_below(8) > 0) {
-        size += add_frame(input + size, HELLO, "\0\1\0\0\0\0\0\0\0\4test", 14);
+        size += add_frame(input + size, MESSAGE_HELLO, "\0\1\0\0\0\0\0\0\0\0\0\0\0\4test", 18);
         if (random_below(4) > 0)
-            size += add_frame(input + size, STARTED, "\0\0\0\1a", 5);
+            size += add_frame(input + size, MESSAGE_STARTED, "\0\0\0\1a", 5);
     }
     while (frames-- > 0)
         size += add_random_frame(input + size);

@@ -40,9 +40,9 @@ class Server:
         process: the server itself.
     """
 
-    def __init__(self, words: tuple[str, ...], folder: Path, program: str = SIDECALL) -> None:
-        self._log_file = folder / f"server-{len(list(folder.iterdir()))}.log"
-        environ = {**os.environ, "SIDECALL_DIR": str(folder)}
+    def __init__(self, words: tuple[str, ...], directory: Path, program: str = SIDECALL) -> None:
+        self._log_file = directory / f"server-{len(list(directory.iterdir()))}.log"
+        environ = {**os.environ, "SIDECALL_DIR": str(directory)}
         with self._log_file.open("wb") as log:
             self.process = subprocess.Popen([program, "serve", *words], stderr=log, env=environ)
         self.path = Path(self.await_log("serving ").split("serving ")[1].split(" (")[0])
@@ -91,10 +91,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the folder of the test's sockets. A test may open it to other users.
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the directory of the test's sockets. A test may open it to other users.
 
-    It is not beneath pytest's own folder: whichever pytest starts closes that to others again.
+    It is not beneath pytest's own directory: whichever pytest starts closes that to others again.
     """
     with tempfile.TemporaryDirectory(prefix="sidecall-test-") as name:
         monkeypatch.setenv("SIDECALL_DIR", name)
@@ -102,12 +102,12 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def serve(folder: Path) -> Iterator[Callable[..., Server]]:
+def serve(directory: Path) -> Iterator[Callable[..., Server]]:
     """Return a function that starts `sidecall serve` with the words given; all are ended after the test."""
     servers: list[Server] = []
 
     def start(*words: str, program: str = SIDECALL) -> Server:
-        servers.append(Server(words, folder, program))
+        servers.append(Server(words, directory, program))
         return servers[-1]
 
     yield start
@@ -132,11 +132,11 @@ def standalone() -> Path:
 
 
 @pytest.fixture
-def sidecall(folder: Path) -> Run:
+def sidecall(directory: Path) -> Run:
     """Return a function that runs `sidecall` with the words given and captures its output."""
 
     def run(*words: str, input: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-        environ = {**os.environ, "SIDECALL_DIR": str(folder), **(env or {})}
+        environ = {**os.environ, "SIDECALL_DIR": str(directory), **(env or {})}
         program = CLIENT if words[0] in {"exec", "connect"} else SIDECALL
         return subprocess.run([program, *words], input=input, capture_output=True, env=environ, check=False, timeout=60)
 

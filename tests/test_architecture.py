@@ -1,4 +1,4 @@
-"""The folder list is the architecture: imports only point downwards, and the exec path stays light."""
+"""The directory list is the architecture: imports only point downwards, and the exec path stays light."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALLOWED = {
 EXEC_PATH = {
     "": {"_record", "errors", "outcome"},
     "cli": {"exec", "options"},
-    "client": {"call", "folders", "signals"},
+    "client": {"call", "directories", "signals"},
     "protocol": {"codec", "connection", "messages", "states"},
     "transport": {"address", "channel", "credentials", "descriptors", "loop"},
 }

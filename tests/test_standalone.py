@@ -53,14 +53,14 @@ def test_it_is_of_this_version(standalone: Path) -> None:
     + [[name, "--help"] for name in ("describe", "doctor", "install", "kill", "ping", "serve", "status")],
     ids=" ".join,
 )
-def test_it_says_what_the_python_command_says(standalone: Path, folder: Path, words: list[str]) -> None:
+def test_it_says_what_the_python_command_says(standalone: Path, directory: Path, words: list[str]) -> None:
     ends = [run(program, *words) for program in (standalone, PYTHON_COMMAND)]
     ours, python = [(end.returncode, end.stdout, end.stderr) for end in ends]
     assert ours == python
 
 
 def test_no_python_around_it_takes_part(standalone: Path, tmp_path: Path) -> None:
-    """Variables, a module in the working folder, and the files that tell a Python where its library is: all ignored."""
+    """Variables, a module in the working directory, and the files that tell a Python where its library is: all ignored."""
     alone = tmp_path / "sidecall"
     alone.write_bytes(standalone.read_bytes())
     alone.chmod(0o755)
@@ -89,23 +89,23 @@ def test_what_a_command_sees_is_the_servers_environment(standalone: Path, serve:
 
 
 def test_the_process_is_the_server(standalone: Path, serve: Callable[..., Server]) -> None:
-    """It was not started by another of its own; its only child is the nursery: itself, but no Python."""
+    """It was not started by another of its own; its only child is the forkserver: itself, but no Python."""
     server = serve("--allow-any", "tool", program=str(standalone))
     assert run(standalone, "exec", "tool", "true").returncode == 0
     assert os.readlink(f"/proc/{server.process.pid}/exe") == str(standalone)
-    (nursery,) = children_of(server.process.pid)
-    assert Path(f"/proc/{nursery}/comm").read_text() == "sidecall-nurse\n"
-    assert Path(f"/proc/{nursery}/exe").resolve() == standalone
-    resident_pages = int(Path(f"/proc/{nursery}/statm").read_text().split()[1])
+    (forkserver,) = children_of(server.process.pid)
+    assert Path(f"/proc/{forkserver}/comm").read_text() == "sidecall-nurse\n"
+    assert Path(f"/proc/{forkserver}/exe").resolve() == standalone
+    resident_pages = int(Path(f"/proc/{forkserver}/statm").read_text().split()[1])
     assert resident_pages * os.sysconf("SC_PAGE_SIZE") < 2_000_000
 
 
 def test_killed_it_leaves_nothing_running(standalone: Path, serve: Callable[..., Server]) -> None:
     """Its caller learns that the result is unknown; a command in its own session, deaf to TERM, is gone with it."""
     server = serve("--allow-any", "tool", "--grace", "0.2", program=str(standalone))
-    (nursery,) = children_of(server.process.pid)
+    (forkserver,) = children_of(server.process.pid)
     caller = start("tool", "setsid", "sh", "-c", "trap '' TERM; echo $$; sleep 600")
-    watched = [os.pidfd_open(int(first_line(caller))), os.pidfd_open(nursery)]
+    watched = [os.pidfd_open(int(first_line(caller))), os.pidfd_open(forkserver)]
     server.process.kill()
     assert server.process.wait() == -signal.SIGKILL
     code, _, err = end(caller)
@@ -116,7 +116,7 @@ def test_killed_it_leaves_nothing_running(standalone: Path, serve: Callable[...,
 
 
 def test_install_places_the_executable(standalone: Path, tmp_path: Path) -> None:
-    """In a folder that is not there yet, for everybody to read, whatever the umask; it says where."""
+    """In a directory that is not there yet, for everybody to read, whatever the umask; it says where."""
     script = f"umask 077; exec {standalone} install {tmp_path}/some/volume"
     done = run("sh", "-c", script)
     placed = tmp_path / "some/volume/bin/sidecall"
@@ -141,12 +141,12 @@ def test_install_says_why_it_cannot(standalone: Path, tmp_path: Path) -> None:
     """With the code of an output that is not in its place; nothing half-made stays."""
     (tmp_path / "file").touch()
     (tmp_path / "taken/bin/sidecall").mkdir(parents=True)
-    for folder, why in (("file", "Not a directory"), ("taken", "Is a directory")):
-        done = run(standalone, "install", tmp_path / folder)
+    for directory, why in (("file", "Not a directory"), ("taken", "Is a directory")):
+        done = run(standalone, "install", tmp_path / directory)
         assert done.returncode == 73
         assert done.stderr.splitlines() == [
-            f"sidecall: cannot place {tmp_path}/{folder}/bin/sidecall: {why}",
-            "hint: name a folder on a volume that is writable here, with 10 MB free",
+            f"sidecall: cannot place {tmp_path}/{directory}/bin/sidecall: {why}",
+            "hint: name a directory on a volume that is writable here, with 10 MB free",
         ]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
 

@@ -31,7 +31,7 @@ def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the commands that this machine's wheel placed in an environment of its own."""
+    """Return the directory of the commands that this machine's wheel placed in an environment of its own."""
     out = tmp_path_factory.mktemp("wheel")
     built = run(sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT, SIDECALL_NATIVE=platform.machine())
     assert built.returncode == 0, built.stderr
@@ -46,7 +46,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_named_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave it to the native client to find the Python command."""
     monkeypatch.delenv("SIDECALL_PYTHON_COMMAND", raising=False)
-    monkeypatch.delenv("SIDECALL_KEEPER", raising=False)
+    monkeypatch.delenv("SIDECALL_SUPERVISOR", raising=False)
 
 
 def test_the_command_is_the_native_client(programs: Path, tool: Server) -> None:
@@ -91,16 +91,16 @@ def test_it_serves_and_calls(programs: Path, serve: Callable[..., Server]) -> No
     assert server.process.args == [str(programs / "sidecall"), "serve", "--allow-any", "mine"]
     done = run(programs / "sidecall", "exec", "mine", "cat", "/proc/self/comm")
     assert (done.returncode, done.stdout) == (0, "cat\n")
-    (nursery,) = children_of(server.process.pid)
-    assert Path(f"/proc/{nursery}/exe").resolve() == keeper_of(programs)
+    (forkserver,) = children_of(server.process.pid)
+    assert Path(f"/proc/{forkserver}/exe").resolve() == keeper_of(programs)
 
 
 def test_a_keeper_is_no_command(programs: Path) -> None:
     """It is small, needs no library, and says what it is to who starts it by hand."""
-    keeper = keeper_of(programs)
-    assert keeper.read_bytes().startswith(ELF)
-    assert keeper.stat().st_size < 100_000
-    done = run(keeper)
+    supervisor = keeper_of(programs)
+    assert supervisor.read_bytes().startswith(ELF)
+    assert supervisor.stat().st_size < 100_000
+    done = run(supervisor)
     assert (done.returncode, done.stdout) == (64, "")
     assert done.stderr == (
         "sidecall-keeper: this is a part of `sidecall serve`, which starts it if it is of the same release\n"
@@ -108,9 +108,9 @@ def test_a_keeper_is_no_command(programs: Path) -> None:
 
 
 def keeper_of(programs: Path) -> Path:
-    """Return the native keeper that the wheel placed."""
-    (keeper,) = programs.parent.glob("lib/python3*/site-packages/sidecall/supervise/sidecall-keeper")
-    return keeper.resolve()
+    """Return the native supervisor that the wheel placed."""
+    (supervisor,) = programs.parent.glob("lib/python3*/site-packages/sidecall/supervise/sidecall-keeper")
+    return supervisor.resolve()
 
 
 def test_removing_it_leaves_nothing(programs: Path) -> None:  # the last to use `programs`

@@ -10,5 +10,6 @@ tools/need.sh shellcheck=shellcheck
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
 "$venv/bin/python" -m pytest -q tests/test_architecture.py
+PYTHONPATH=src "$venv/bin/python" tools/tables.py --check
 git ls-files '*.sh' .ci/run | xargs shellcheck
 echo "checks passed"

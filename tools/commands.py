@@ -13,10 +13,10 @@ ENVIRONMENT = """\
 
 | variable | meaning |
 |---|---|
-| `SIDECALL_DIR` | the folder of the sockets; `/run/sidecall` by default |
-| `SIDECALL_KEEPER` | read by `serve`: a native keeper to use, or nothing for none: [how calls end](how-calls-end.md) |
+| `SIDECALL_DIR` | the directory of the sockets; `/run/sidecall` by default |
+| `SIDECALL_SUPERVISOR` | read by `serve`: a native supervisor to use, or nothing for none: [how calls end](how-calls-end.md) |
 | `SIDECALL_CALL` | set for a command: its call's id |
-| `SIDECALL_SCRATCH` | set for a command that is declared with `scratch`: its call's own folder |
+| `SIDECALL_SCRATCH` | set for a command that is declared with `scratch`: its call's own directory |
 | `PROTO=IPC`, `IPCREMOTEPATH`, `IPCREMOTEEUID`, `IPCREMOTEEGID` | set for a bridge's apps, as UCSPI has them |
 | `IPCLOCALPATH` | set for the bridge's app on the serving side |
 | `NOTIFY_SOCKET` | read by `serve`: where readiness is told, see sd_notify(3) |

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
-def functions(folder: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield every function of every module below a folder."""
-    for path in sorted(folder.rglob("*.py")):
+def functions(directory: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield every function of every module below a directory."""
+    for path in sorted(directory.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield node
@@ -34,9 +34,9 @@ def annotated(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return function.returns is not None and all(argument.annotation is not None for argument in named)
 
 
-def code_lines(folder: Path) -> int:
-    """Return the lines below a folder that are neither empty nor comments."""
-    lines = (line.strip() for path in folder.rglob("*.py") for line in path.read_text().splitlines())
+def code_lines(directory: Path) -> int:
+    """Return the lines below a directory that are neither empty nor comments."""
+    lines = (line.strip() for path in directory.rglob("*.py") for line in path.read_text().splitlines())
     return sum(1 for line in lines if line and not line.startswith("#"))
 
 

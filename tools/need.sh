@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that commands, or files, are there: installs the Debian packages of those that are not when it may, else
-# says what to install. Exit status: 69 one is missing.
+# Ensures that commands, or files, exist: prints and installs the missing Debian packages as root, else prints what to
+# install. Exit code: 69 if one is missing.
 #
 # usage: tools/need.sh COMMAND=PACKAGE... PATH=PACKAGE...
 set -euo pipefail
@@ -11,8 +11,9 @@ for pair in "$@"; do
 done
 [[ ${#missing[@]} -eq 0 ]] && exit 0
 if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    echo "installing Debian packages with apt-get: ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"; } >&2 && exit 0
+    { apt-get update -qq && apt-get install -qqy --no-install-recommends "${missing[@]}"; } >&2 && exit 0
 fi
 echo "missing: ${missing[*]}" >&2
 echo "hint: as root: apt-get install ${missing[*]}" >&2

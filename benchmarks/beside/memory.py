@@ -22,7 +22,7 @@ from sidecall.protocol.messages import ENDED_EXITED, NULL, PASSED, Call, Exit, H
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from beside.place import Place
+    from beside.place import VolumePath
     from beside.programs import Programs
     from beside.results import Results
     from sidecall.protocol.messages import Message
@@ -133,9 +133,9 @@ class Served:
         slots: calls that may run at once.
     """
 
-    def __init__(self, stack: ExitStack, place: Place, name: str, words: tuple[str, ...], slots: int) -> None:
-        self.path = place.folder / f"{name}.sock"
-        config = place.folder / f"{name}.toml"
+    def __init__(self, stack: ExitStack, place: VolumePath, name: str, words: tuple[str, ...], slots: int) -> None:
+        self.path = place.directory / f"{name}.sock"
+        config = place.directory / f"{name}.toml"
         config.write_text(CONFIG.format(name=name, slots=slots))
         self.process = place.serve(*words, "serve", "--config", str(config))
         stack.callback(stop, self.process)
@@ -229,7 +229,7 @@ def record(results: Results, table: str, state: str, root: int) -> tuple[int, in
     return alone, together
 
 
-def measure_running(results: Results, place: Place, programs: Programs, server: str, counts: list[int]) -> None:
+def measure_running(results: Results, place: VolumePath, programs: Programs, server: str, counts: list[int]) -> None:
     """Measure a server idle and with so many calls running, and how long `true` takes beside them."""
     with ExitStack() as stack:
         served = Served(stack, place, "running", programs.servers[server], max(counts) + SLOTS)
@@ -243,7 +243,7 @@ def measure_running(results: Results, place: Place, programs: Programs, server: 
                 attempt(results, beside_table(server), case, partial(place.ask, "command", words))
 
 
-def measure_waiting(results: Results, place: Place, programs: Programs, server: str, count: int) -> None:
+def measure_waiting(results: Results, place: VolumePath, programs: Programs, server: str, count: int) -> None:
     """Measure a server with one call running and so many waiting for its end."""
     with ExitStack() as stack:
         served = Served(stack, place, "waiting", programs.servers[server], 1)
@@ -254,7 +254,7 @@ def measure_waiting(results: Results, place: Place, programs: Programs, server: 
         results.add(memory_table(server), "each waiting caller", (crowded - before) / count)
 
 
-def measure_aged(results: Results, place: Place, programs: Programs, server: str, *, calls: int, rounds: int) -> None:
+def measure_aged(results: Results, place: VolumePath, programs: Programs, server: str, *, calls: int, rounds: int) -> None:
     """Make many calls of one server; measure what it holds then, and its latency in turns with that of a new one."""
     with ExitStack() as stack:
         words = programs.servers[server]

@@ -15,7 +15,7 @@ from beside.results import CaseFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import Place
+    from beside.place import VolumePath
     from beside.results import Results
 
 HERE = Path(__file__).parent
@@ -23,19 +23,19 @@ SSH_CONFIG = """
 Host bench
 HostName 127.0.0.1
 Port {port}
-IdentityFile {folder}/key
+IdentityFile {directory}/key
 IdentitiesOnly yes
 BatchMode yes
 StrictHostKeyChecking accept-new
-UserKnownHostsFile {folder}/known
+UserKnownHostsFile {directory}/known
 LogLevel ERROR
 """
 SSHD_CONFIG = """
 ListenAddress 127.0.0.1
 Port {port}
-HostKey {folder}/hostkey
-AuthorizedKeysFile {folder}/key.pub
-PidFile {folder}/sshd.pid
+HostKey {directory}/hostkey
+AuthorizedKeysFile {directory}/key.pub
+PidFile {directory}/sshd.pid
 StrictModes no
 UsePAM no
 SetEnv SHLVL=2
@@ -58,58 +58,58 @@ class Peer:
 
     name: str
     needs: tuple[str, ...]
-    start: Callable[[Place, str], list[str]]
+    start: Callable[[VolumePath, str], list[str]]
     streams: bool = True
 
 
-def s6(place: Place, command: str) -> list[str]:
+def s6(place: VolumePath, command: str) -> list[str]:
     """Serve by s6-ipcserver and s6-sudod, call by s6-sudo: the nearest relative, in C."""
-    path = place.folder / f"s6-{command}.sock"
+    path = place.directory / f"s6-{command}.sock"
     place.serve("s6-ipcserver", "-c", "1000", "-b", "1000", str(path), "s6-sudod", command)
     wait_until(path.exists, str(path))
     return ["s6-sudo", str(path)]
 
 
-def socat(place: Place, command: str) -> list[str]:
+def socat(place: VolumePath, command: str) -> list[str]:
     """Serve and call by socat alone."""
-    path = place.folder / f"socat-{command}.sock"
+    path = place.directory / f"socat-{command}.sock"
     place.serve("socat", f"UNIX-LISTEN:{path},fork,backlog=1000", f"EXEC:{command}")
     wait_until(path.exists, str(path))
     return ["socat", "-t5", "-", f"UNIX-CONNECT:{path}"]
 
 
-def original(place: Place, _command: str) -> list[str]:
+def original(place: VolumePath, _command: str) -> list[str]:
     """Serve and call by bash around socat, an app on each side, START and SUCCESS between them."""
-    path = place.folder / "original.sock"
+    path = place.directory / "original.sock"
     place.serve("socat", f"UNIX-LISTEN:{path},fork,backlog=1000", f"EXEC:{HERE}/original-server.sh")
     wait_until(path.exists, str(path))
     return [f"{HERE}/original-client.sh", str(path)]
 
 
-def ssh(place: Place, command: str) -> list[str]:
+def ssh(place: VolumePath, command: str) -> list[str]:
     """Serve by an sshd of our own on the loopback, with keys of our own; a connection for each call."""
-    if not (place.folder / "sshd.pid").exists():
+    if not (place.directory / "sshd.pid").exists():
         start_sshd(place)
-    return ["ssh", "-n" if command == "true" else "-T", "-F", f"{place.folder}/ssh_config", "bench", command]
+    return ["ssh", "-n" if command == "true" else "-T", "-F", f"{place.directory}/ssh_config", "bench", command]
 
 
-def start_sshd(place: Place) -> None:
-    """Make the keys and the configuration in the place's folder, and start sshd."""
-    folder = place.folder
+def start_sshd(place: VolumePath) -> None:
+    """Make the keys and the configuration in the place's directory, and start sshd."""
+    directory = place.directory
     for key in ("key", "hostkey"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / key], check=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for name, text in (("ssh_config", SSH_CONFIG), ("sshd_config", SSHD_CONFIG)):
-        (folder / name).write_text(text.format(port=port, folder=folder))
-    daemon = f'[ -w /run ] && mkdir -p -m 755 /run/sshd; exec "$1" -D -f "{folder}/sshd_config"'
+        (directory / name).write_text(text.format(port=port, directory=directory))
+    daemon = f'[ -w /run ] && mkdir -p -m 755 /run/sshd; exec "$1" -D -f "{directory}/sshd_config"'
     place.serve("sh", "-c", daemon, "sh", str(shutil.which("sshd")))  # it insists on its whole path
-    wait_until((folder / "sshd.pid").exists, "sshd")
+    wait_until((directory / "sshd.pid").exists, "sshd")
 
 
-def shared_ssh(place: Place, command: str) -> list[str]:
+def shared_ssh(place: VolumePath, command: str) -> list[str]:
     """Call over one connection of ssh that stays open (ControlMaster in ssh_config(5))."""
-    words, path = ssh(place, command), place.folder / "shared"
+    words, path = ssh(place, command), place.directory / "shared"
     if not path.exists():
         place.open(*words[:4], "-N", "-M", "-S", str(path), "bench")
         wait_until(path.exists, "ssh's shared connection")
@@ -125,7 +125,7 @@ PEERS = (
 )
 
 
-def start_peers(results: Results, place: Place, command: str) -> dict[str, list[str]]:
+def start_peers(results: Results, place: VolumePath, command: str) -> dict[str, list[str]]:
     """Start each peer that is installed; return the words that call it, by its name."""
     calls = {}
     for peer in PEERS:

@@ -28,12 +28,12 @@ PATIENCE = 180.0
 """Seconds after which a measurement counts as hung."""
 
 
-class Place:
-    """A caller's side and a server's side around one folder, which both see at the same path.
+class VolumePath:
+    """A caller's side and a server's side around one directory, which both see at the same path.
 
     Args:
         name: what the tables call it.
-        folder: where the sockets are.
+        directory: where the sockets are.
         python: the clean interpreter that makes the calls.
         caller: what comes before a command line to run it at the caller's side.
         server: the same for the server's side.
@@ -43,15 +43,15 @@ class Place:
         self,
         stack: ExitStack,
         name: str,
-        folder: Path,
+        directory: Path,
         python: str,
         *,
         caller: tuple[str, ...] = (),
         server: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.folder = name, folder
+        self.name, self.directory = name, directory
         self._stack, self._caller, self._server = stack, caller, server
-        variable = f"SIDECALL_DIR={folder}"
+        variable = f"SIDECALL_DIR={directory}"
         self._environment = ("env", variable)
         self._agent_words = [*caller, *self._environment, python, "-P", str(AGENT)]
         self._agent = self._start_agent()
@@ -131,22 +131,22 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float = 20) -> Non
 
 
 class Pod:
-    """Two containers without a network but their own loopback, around one folder.
+    """Two containers without a network but their own loopback, around one directory.
 
     They are of busybox' image, with this host's programs mounted over it read-only: so every program that is measured
     on the host is there too, in the same version.
     """
 
-    def __init__(self, stack: ExitStack, folder: Path, python: str, extra: list[Path]) -> None:
+    def __init__(self, stack: ExitStack, directory: Path, python: str, extra: list[Path]) -> None:
         self.engine = set_up_engine()
-        mounts = [f"{folder}:{folder}", *host_programs([Path(sys.base_prefix), *extra])]
+        mounts = [f"{directory}:{directory}", *host_programs([Path(sys.base_prefix), *extra])]
         self._options = [word for mount in mounts for word in ("--volume", mount)]
         self.server, self.caller = (f"sidecall-bench-{side}-{os.getpid()}" for side in ("server", "caller"))
         stack.callback(self._remove)
         self._start(self.server, "none")
         self._start(self.caller, f"container:{self.server}")
         inside = (self.engine, "exec", "--interactive")
-        self.place = Place(stack, ACROSS, folder, python, caller=(*inside, self.caller), server=(*inside, self.server))
+        self.place = VolumePath(stack, ACROSS, directory, python, caller=(*inside, self.caller), server=(*inside, self.server))
 
     def _start(self, name: str, network: str) -> None:
         words = [self.engine, "run", "--detach", f"--network={network}", "--name", name, *self._options]
@@ -166,7 +166,7 @@ class Pod:
 
 
 def host_programs(others: list[Path]) -> list[str]:
-    """Return the mounts that give a container this host's programs, those in other folders among them."""
+    """Return the mounts that give a container this host's programs, those in other directories among them."""
     seen = [Path("/usr"), Path("/etc"), REPO]
     for path in others:
         if not any(path.is_relative_to(known) for known in seen):

@@ -37,7 +37,7 @@ class Programs:
         return str(Path(self.python).with_name("sidecall-python"))
 
     @property
-    def folders(self) -> list[Path]:
+    def directories(self) -> list[Path]:
         """What a container needs to see of this host."""
         return [Path(words[0]).resolve().parent for words in self.servers.values()]
 
@@ -53,7 +53,7 @@ def find_programs(venv: Path, other_server: str) -> Programs:
 
 def native_sizes() -> dict[str, float]:
     """Return the bytes of each native program that is built."""
-    names = {f"{part}, {machine}" for part in ("client", "keeper") for machine in ("x86_64", "aarch64")}
+    names = {f"{part}, {machine}" for part in ("client", "supervisor") for machine in ("x86_64", "aarch64")}
     programs = {name: REPO / "build/native" / f"sidecall-{name.replace(', ', '-')}" for name in sorted(names)}
     return {name: path.stat().st_size for name, path in programs.items() if path.exists()}
 

@@ -23,7 +23,7 @@ about ten minutes. It installs s6, socat, OpenSSH and podman if it may; what it 
 
 All cases are measured in turns, round by round, so that a noisy moment hits every one. What is shown are medians. A
 call that takes less than 50 ms is made once more just before, uncounted: it would pay for what was measured before it.
-*One host*: both sides are processes beside each other. *Across containers*: two containers that share a folder, and for
+*One host*: both sides are processes beside each other. *Across containers*: two containers that share a directory, and for
 ssh a loopback. The calls are made and timed by one long-lived process inside the caller's container, so podman is in
 none of them, except in `podman exec`: that is called on the host, into the server's container.
 
@@ -41,7 +41,7 @@ EXPLAINED = {
     "rates": "Calls of `true` a second, by how many are made at once. The service has 64 slots.",
     "streams": "Zeros through `cat`, in by stdin and out by stdout, where they are counted. "
     f"A quarter as many through: {'; '.join(streams.SLOW)}.",
-    "memory": "RSS of the server's process, and PSS of it with its nurse and keepers, without the commands.",
+    "memory": "RSS of the server's process, and PSS of it with its nurse and supervisors, without the commands.",
     "beside": "A call of `true` by the native client while others run.",
     "rules": "Calls of the library on one host.",
     "sizes": "Static binaries; nothing else is needed beside them.",

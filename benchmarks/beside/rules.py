@@ -11,7 +11,7 @@ from beside.programs import FIRST
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import Place
+    from beside.place import VolumePath
     from beside.programs import Programs
     from beside.results import Case
 
@@ -20,10 +20,10 @@ ANY = "any command"
 POLICY = """
 [service]
 name = "policy"
-audit = "{folder}/audit"
+audit = "{directory}/audit"
 
 [volumes.data]
-path = "{folder}"
+path = "{directory}"
 access = "write"
 
 [commands.plain]
@@ -41,13 +41,13 @@ parameters.output = {{ type = "path", access = "write", replace = true }}
 """
 
 
-def rules_cases(place: Place, programs: Programs) -> dict[Case, Callable[[], float]]:
+def rules_cases(place: VolumePath, programs: Programs) -> dict[Case, Callable[[], float]]:
     """Start a service with rules; return calls of the library, of any command and of declared ones."""
-    folder = place.folder
-    Path(folder, "policy.toml").write_text(POLICY.format(folder=folder))
-    image, output = f"{folder}/image", f"{folder}/output"
+    directory = place.directory
+    Path(directory, "policy.toml").write_text(POLICY.format(directory=directory))
+    image, output = f"{directory}/image", f"{directory}/output"
     Path(image).write_bytes(b"picture")
-    place.serve(*programs.servers[FIRST], "serve", "--config", f"{folder}/policy.toml")
+    place.serve(*programs.servers[FIRST], "serve", "--config", f"{directory}/policy.toml")
     place.ask("command", [programs.command, "ping", "--quiet", "--wait", "20", "policy"])
     calls = {
         ANY: ("bench", ["true"]),

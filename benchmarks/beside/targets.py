@@ -99,7 +99,7 @@ def server_targets(server: str) -> list[Target]:
         most("idle", figure(table, f"idle, {memory.SERVER}"), 25, unit=" MB", size=MB),
         most("idle, with its nurse", figure(table, f"idle, {memory.FAMILY}"), 25, unit=" MB", size=MB),
         most(
-            f"idle {warm}, with its nurse and keepers",
+            f"idle {warm}, with its nurse and supervisors",
             figure(table, f"{warm}, {memory.FAMILY}"),
             25,
             unit=" MB",

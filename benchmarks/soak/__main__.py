@@ -26,14 +26,14 @@ def soak(calls: int) -> tuple[Counter[str], Counter[str]]:
     found, left = Counter[str](), Counter[str]()
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        directory = Path(name)
         environ["SIDECALL_DIR"] = name
-        service = subprocess.Popen([sys.executable, HERE / "service.py", "soak", folder], env=environ)
-        while not (folder / "ready").exists():
+        service = subprocess.Popen([sys.executable, HERE / "service.py", "soak", directory], env=environ)
+        while not (directory / "ready").exists():
             time.sleep(0.05)
         for weather in ("calm", "disturbed"):
             if weather == "disturbed":
-                (folder / "disturb").touch()
+                (directory / "disturb").touch()
             words = [
                 sys.executable,
                 str(HERE / "callers.py"),
@@ -43,10 +43,10 @@ def soak(calls: int) -> tuple[Counter[str], Counter[str]]:
                 weather,
             ]
             found.update(json.loads(subprocess.run(words, env=environ, check=True, stdout=subprocess.PIPE).stdout))
-        (folder / "disturb").unlink()
-        (folder / "finish").touch()
+        (directory / "disturb").unlink()
+        (directory / "finish").touch()
         service.wait()
-        left.update(json.loads((folder / "report").read_text()))
+        left.update(json.loads((directory / "report").read_text()))
     return found, left
 
 

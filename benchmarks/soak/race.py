@@ -48,9 +48,9 @@ def _ends(server: subprocess.Popen[bytes]) -> bool:
 def main() -> int:
     """Race as often as told; return 0 if exactly one listened each time."""
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        environ = {**os.environ, "PATH": path, "SIDECALL_DIR": folder}
+        environ = {**os.environ, "PATH": path, "SIDECALL_DIR": directory}
         found = Counter(race(environ) for _ in range(times))
     print(f"two servers started at once, {times} times")
     for name, count in found.most_common():

@@ -1,8 +1,8 @@
 """The service's side of the soak: keeps a server up, kills it and what it runs at random, and counts what is left.
 
-It is told by files in FOLDER: while `disturb` exists it kills; once `finish` does it counts, writes `report` and ends.
+It is told by files in DIR: while `disturb` exists it kills; once `finish` does it counts, writes `report` and ends.
 
-usage: service.py NAME FOLDER
+usage: service.py NAME DIR
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ class Victim:
         subprocess.run(["sidecall", "ping", "--wait", "20", "-q", self._name], check=True)
 
     def open_descriptors(self) -> int:
-        """Count the server's descriptors but for those of idle keepers, once nothing of the last call is on its way."""
+        """Count the server's descriptors but for those of idle supervisors, once nothing of the last call is on its way."""
         counts: list[int] = []
         while len(counts) < 5 or len(set(counts[-5:])) > 1:
-            counts.append(len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.keepers()))
+            counts.append(len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.supervisors()))
             time.sleep(0.05)
         return counts[-1]
 
-    def keepers(self) -> list[int]:
-        """Return the keepers."""
-        return [keeper for nursery in children(self.process.pid) for keeper in children(nursery)]
+    def supervisors(self) -> list[int]:
+        """Return the supervisors."""
+        return [supervisor for forkserver in children(self.process.pid) for supervisor in children(forkserver)]
 
     def commands(self) -> list[int]:
-        """Return all that descends from the keepers."""
-        return [pid for keeper in self.keepers() for pid in children(keeper)]
+        """Return all that descends from the supervisors."""
+        return [pid for supervisor in self.supervisors() for pid in children(supervisor)]
 
     def disturb(self) -> None:
-        """Kill a command, a keeper, the nursery or the server."""
-        kind = random.choices(("command", "keeper", "nursery", "server"), (12, 4, 1, 2))[0]
+        """Kill a command, a supervisor, the forkserver or the server."""
+        kind = random.choices(("command", "supervisor", "forkserver", "server"), (12, 4, 1, 2))[0]
         pids = {
             "command": self.commands(),
-            "keeper": self.keepers(),
-            "nursery": children(self.process.pid),
+            "supervisor": self.supervisors(),
+            "forkserver": children(self.process.pid),
             "server": [self.process.pid],
         }[kind]
         if pids:
@@ -83,11 +83,11 @@ def children(pid: int) -> list[int]:
 def survivors() -> list[int]:
     """Return the processes that a call has left."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (folder / "cmdline").read_bytes().split(b"\0") + (folder / "environ").read_bytes().split(b"\0")
+            words = (directory / "cmdline").read_bytes().split(b"\0") + (directory / "environ").read_bytes().split(b"\0")
             if {MARK.encode(), f"MARK={MARK}".encode()} & set(words):
-                found.append(int(folder.name))
+                found.append(int(directory.name))
     return found
 
 
@@ -109,17 +109,17 @@ def settle(victim: Victim) -> None:
 
 def main() -> None:
     """Keep the server up until told to finish; then count."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    name, directory = sys.argv[1], Path(sys.argv[2])
     victim = Victim(name)
-    (folder / "ready").touch()
-    while not (folder / "finish").exists():
+    (directory / "ready").touch()
+    while not (directory / "finish").exists():
         time.sleep(random.random() * 0.4)
-        if (folder / "disturb").exists():
+        if (directory / "disturb").exists():
             victim.disturb()
         victim.revive()
     settle(victim)
     pid = victim.process.pid
-    family = [*children(pid), *victim.keepers(), *victim.commands()]
+    family = [*children(pid), *victim.supervisors(), *victim.commands()]
     left = {
         "survivors": len(survivors()),
         "descriptors leaked": victim.open_descriptors() - victim.descriptors,
@@ -130,8 +130,8 @@ def main() -> None:
     left["server's exit status"] = victim.process.wait()
     sockets = Path(os.environ.get("SIDECALL_DIR", "/run/sidecall"))
     left["sockets left"] = len(list(sockets.glob(f"{name}.sock*")))
-    (folder / "report.part").write_text(json.dumps(left))
-    (folder / "report.part").rename(folder / "report")
+    (directory / "report.part").write_text(json.dumps(left))
+    (directory / "report.part").rename(directory / "report")
 
 
 if __name__ == "__main__":

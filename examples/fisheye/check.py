@@ -118,7 +118,7 @@ def points_along(start: Floats, end: Floats, shape: tuple[int, ...]) -> Floats:
     return points[np.all((points >= MARGIN) & (points <= far_corner), axis=1)]
 
 
-def locate(grey: Floats, points: Floats, normal: Floats) -> Floats:
+def resolve(grey: Floats, points: Floats, normal: Floats) -> Floats:
     """Return how far from each point, along the normal, the strongest edge is; NaN where there is none.
 
     The place is where the gradient's centre of mass lies around its maximum.
@@ -147,7 +147,7 @@ def straightness(grey: Floats, ends: Sequence[Sequence[float]]) -> tuple[float, 
     start, end = np.array(ends) * width + np.array([width - 1, height - 1]) / 2
     points = points_along(start, end, grey.shape)
     along = (end - start) / np.hypot(*(end - start))
-    offset = locate(grey, points, np.array([-along[1], along[0]]))
+    offset = resolve(grey, points, np.array([-along[1], along[0]]))
     found = ~np.isnan(offset)
     if found.sum() < 10:
         return math.inf, 0.0
@@ -161,7 +161,7 @@ def measure(picture: str, truth: str) -> Figures:
 
     Args:
         picture: its path.
-        truth: the folder of the direct views and of lines.json.
+        truth: the directory of the direct views and of lines.json.
     """
     name = os.path.splitext(os.path.basename(picture))[0]
     with open(os.path.join(truth, "lines.json"), encoding="utf-8") as file:
@@ -176,10 +176,10 @@ def measure(picture: str, truth: str) -> Figures:
 
 
 def main() -> int:
-    """Measure every picture of a folder; return 1 if a bound is not met."""
+    """Measure every picture of a directory; return 1 if a bound is not met."""
     parser = argparse.ArgumentParser(description="Check the final pictures against the rendered room.")
-    parser.add_argument("final", help="the folder of the pipeline's pictures")
-    parser.add_argument("truth", help="the folder that frames.py wrote")
+    parser.add_argument("final", help="the directory of the pipeline's pictures")
+    parser.add_argument("truth", help="the directory that frames.py wrote")
     options = parser.parse_args()
     pictures = sorted(glob.glob(os.path.join(options.final, "*.png")))
     if not pictures:
@@ -190,9 +190,9 @@ def main() -> int:
     for one in figures:
         print(f"{one.name:12} {one.bend:12.3f} {one.where:16} {one.found:6.0%} {one.psnr:9.1f}")
     print(f"{'bound':12} {MOST_BEND:12.3f} {'':16} {LEAST_FOUND:6.0%} {LEAST_PSNR:9.1f}")
-    complaints = [complaint for one in figures for complaint in one.complaints()]
-    for complaint in complaints:
-        print(f"check: {complaint}", file=sys.stderr)
+    complaints = [violation for one in figures for violation in one.complaints()]
+    for violation in complaints:
+        print(f"check: {violation}", file=sys.stderr)
     return 1 if complaints else 0
 
 

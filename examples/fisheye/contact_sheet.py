@@ -77,8 +77,8 @@ def sheet(pictures: list[tuple[str, tuple[str, str, str]]]) -> Image.Image:
 def main() -> int:
     """Write the sheet; return 1 if there is no picture for it."""
     parser = argparse.ArgumentParser(description="Make a before/after contact sheet.")
-    parser.add_argument("work", help="Snakemake's folder")
-    parser.add_argument("frames", help="the folder of the frames")
+    parser.add_argument("work", help="Snakemake's directory")
+    parser.add_argument("frames", help="the directory of the frames")
     parser.add_argument("output", help="the PNG to write")
     options = parser.parse_args()
     pictures = list(rows(options.work, options.frames))

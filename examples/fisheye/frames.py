@@ -3,10 +3,10 @@
 The frames follow from the lens formula `r = f * theta` and from nothing else: no part of Hugin has a hand in them, so
 the pipeline's pictures can be held against geometry. For each frame two files are written:
 
-    FOLDER/frames/room-1.jpg   6912x3456, the left lens; the right lens is covered, as the camera was used
-    FOLDER/truth/room-1.png    the same room seen directly through a regular lens, as pc.pto asks for it
+    DIR/frames/room-1.jpg   6912x3456, the left lens; the right lens is covered, as the camera was used
+    DIR/truth/room-1.png    the same room seen directly through a regular lens, as pc.pto asks for it
 
-and once FOLDER/truth/lines.json: where straight edges of the room have to be in that view. The camera stores its
+and once DIR/truth/lines.json: where straight edges of the room have to be in that view. The camera stores its
 pictures mirrored, as one does that its user looks into; the pipeline's last stage puts that right.
 
 Directions are (right, up, forward), lengths are metres, angles degrees.
@@ -514,9 +514,9 @@ def write_lines(path: str) -> None:
         json.dump(lines, file, indent=1)
 
 
-def write(folder: str, count: int) -> None:
+def write(directory: str, count: int) -> None:
     """Render frames and the views that they have to become."""
-    frames, truth = os.path.join(folder, "frames"), os.path.join(folder, "truth")
+    frames, truth = os.path.join(directory, "frames"), os.path.join(directory, "truth")
     for below in (frames, truth):
         os.makedirs(below, exist_ok=True)
     write_lines(os.path.join(truth, "lines.json"))
@@ -533,10 +533,10 @@ def write(folder: str, count: int) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Render dual-fisheye frames of a lecture room.")
-    parser.add_argument("folder", help="where frames/ and truth/ are made")
+    parser.add_argument("directory", help="where frames/ and truth/ are made")
     parser.add_argument("--count", type=int, default=4, help="how many (default: %(default)s)")
     options = parser.parse_args()
-    write(options.folder, options.count)
+    write(options.directory, options.count)
 
 
 if __name__ == "__main__":

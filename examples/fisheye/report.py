@@ -1,6 +1,6 @@
 """Print a table of what the pipeline did: frame, stage, seconds, and where it ran.
 
-Everything is read from what the jobs left in the work folder: times/STAGE/NAME.tsv is Snakemake's own measurement, and
+Everything is read from what the jobs left in the work directory: times/STAGE/NAME.tsv is Snakemake's own measurement, and
 logs/STAGE/NAME.txt what the stage's program said about itself.
 """
 
@@ -56,9 +56,9 @@ def table(work: str) -> Table:
 
 
 def main() -> int:
-    """Print the table of a work folder; return 1 if there is nothing to print."""
+    """Print the table of a work directory; return 1 if there is nothing to print."""
     parser = argparse.ArgumentParser(description="Show what the pipeline did.")
-    parser.add_argument("work", help="Snakemake's folder")
+    parser.add_argument("work", help="Snakemake's directory")
     options = parser.parse_args()
     if not names(options.work):
         print(f"report: no job has ended in {options.work}", file=sys.stderr)

@@ -26,41 +26,41 @@ enum {
 const char *socket_path(const char *name)
 {
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        fail(EXIT_USAGE, "%s is no service name", repr(name));
-        hint("use a word such as `hugin`, or a path");
+        fail(EXIT_USAGE, NAME_INVALID_TEXT, quoted(name));
+        hint(NAME_INVALID_HINT);
         return NULL;
     }
     if (strchr(name, '/') != NULL || ends_with(name, ".sock"))
         return absolute(name);
-    const char *folder = getenv("SIDECALL_DIR");
-    const char *path = joined(folder != NULL && *folder != '\0' ? folder : "/run/sidecall", name, ".sock");
+    const char *directory = getenv("SIDECALL_DIR");
+    const char *path = joined(directory != NULL && *directory != '\0' ? directory : "/run/sidecall", name, ".sock");
     if (path == NULL)
-        fail(EXIT_USAGE, "the path is too long: %s", name);
+        fail(EXIT_USAGE, PATH_TOO_LONG_TEXT, name);
     return path;
 }
 
-/* Say what a failed connect means; return whether waiting may help. */
-static bool explain(int error, const char *path, const char *folder)
+/* Record what a failed connect means; return whether waiting can help. */
+static bool explain(int error, const char *path, const char *directory)
 {
     struct stat status;
     if (error == EACCES || error == EPERM) {
-        fail(EXIT_DENIED, "permission denied on the socket %s", path);
-        return hint("ask for write permission on it, or call as its owner");
+        fail(EXIT_DENIED, SOCKET_DENIED_TEXT, path);
+        return hint(SOCKET_DENIED_HINT);
     }
-    if (error == ENOENT && (stat(folder, &status) != 0 || !S_ISDIR(status.st_mode))) {
-        fail(EXIT_UNAVAILABLE, "the socket is missing, and so is its folder %s", folder);
-        hint("mount the shared volume there, or set SIDECALL_DIR");
+    if (error == ENOENT && (stat(directory, &status) != 0 || !S_ISDIR(status.st_mode))) {
+        fail(EXIT_UNAVAILABLE, DIRECTORY_MISSING_TEXT, directory);
+        hint(DIRECTORY_MISSING_HINT);
     } else if (error == ENOENT) {
-        fail(EXIT_UNAVAILABLE, "the socket is missing: %s", path);
-        hint("start the service with `sidecall serve`, or give it time with `--wait SECONDS`");
+        fail(EXIT_UNAVAILABLE, SOCKET_MISSING_TEXT, path);
+        hint(SOCKET_MISSING_HINT);
     } else if (error != ECONNREFUSED && error != ENOTSOCK && error != ENOTDIR) {
-        fail(EXIT_UNAVAILABLE, "cannot connect to %s: %s", path, error_text(error));
+        fail(EXIT_UNAVAILABLE, CANNOT_CONNECT_TEXT, path, error_text(error));
     } else if (stat(path, &status) != 0 || !S_ISSOCK(status.st_mode)) {
-        fail(EXIT_UNAVAILABLE, "%s is not a socket", path);
-        hint("name a service, or the path of its socket");
+        fail(EXIT_UNAVAILABLE, NOT_A_SOCKET_TEXT, path);
+        hint(NOT_A_SOCKET_HINT);
     } else {
-        fail(EXIT_UNAVAILABLE, "the socket is stale, nobody listens on it: %s", path);
-        hint("start the service again with `sidecall serve`; it replaces a stale socket");
+        fail(EXIT_UNAVAILABLE, SOCKET_STALE_TEXT, path);
+        hint(SOCKET_STALE_HINT);
     }
     return true;
 }
@@ -80,13 +80,13 @@ static int connect_short(int sock, const char *path)
     return error;
 }
 
-/* Connect to a path, one that is too long through a descriptor of its folder: proc(5). Return 0 or the error. */
-static int connect_to(int sock, const char *path, const char *folder)
+/* Connect to a path, one that is too long through a descriptor of its directory: proc(5). Return 0 or the error. */
+static int connect_to(int sock, const char *path, const char *directory)
 {
     char through[MAX_SOCKET_PATH + 20]; /* what does not fit is too long in any case */
     if (strlen(path) <= MAX_SOCKET_PATH)
         return connect_short(sock, path);
-    int opened = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int opened = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (opened < 0)
         return errno;
     snprintf(through, sizeof through, "/proc/self/fd/%d/%s", opened, strrchr(path, '/') + 1);
@@ -103,61 +103,61 @@ struct ucred peer_of(int sock)
     return peer;
 }
 
-/* Refuse a service that somebody else may have put into the place of the one that is meant: whoever owns the folder,
- * and root, decides what is in it; so does this user. Return 0 or the error. */
-static int refuse_impostor(int sock, const char *path, const char *folder)
+/* Refuse a server that can be another user's in place of the one that is meant: the owner of the directory, and root,
+ * decide what is in it; so does this user. Return 0 or the error. */
+static int refuse_impostor(int sock, const char *path, const char *directory)
 {
     struct stat status;
-    if (stat(folder, &status) != 0)
+    if (stat(directory, &status) != 0)
         return errno;
     if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX)) {
-        fail(EXIT_DENIED, "anyone may replace the sockets in %s", folder);
-        hint("have its owner say `chmod o-w %s`", folder);
+        fail(EXIT_DENIED, DIRECTORY_OPEN_TO_ALL_TEXT, directory);
+        hint(DIRECTORY_OPEN_TO_ALL_HINT, directory);
         return EXPLAINED;
     }
     uid_t server = peer_of(sock).uid;
     if (server == 0 || server == status.st_uid || server == geteuid())
         return 0;
-    fail(EXIT_DENIED, "uid %u serves %s, and neither owns its folder nor is root or you", server, path);
-    hint("if it is the one that is meant, give it the folder: `chown %u %s`", server, folder);
+    fail(EXIT_DENIED, SERVED_BY_ANOTHER_TEXT, (unsigned long long)server, path);
+    hint(SERVED_BY_ANOTHER_HINT, (unsigned long long)server, directory);
     return EXPLAINED;
 }
 
 /* Set *sock; return 0 or the error. */
-static int connect_once(const char *path, const char *folder, int *sock)
+static int connect_once(const char *path, const char *directory, int *sock)
 {
     *sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*sock < 0)
         return errno;
-    int error = connect_to(*sock, path, folder);
+    int error = connect_to(*sock, path, directory);
     if (error == 0)
-        error = refuse_impostor(*sock, path, folder);
+        error = refuse_impostor(*sock, path, directory);
     if (error != 0)
         close(*sock);
     return error;
 }
 
-static int64_t milliseconds_now(void)
+int64_t milliseconds_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-int connect_to_service(const char *path, double wait)
+int connect_to_service(const char *path, double connect_timeout)
 {
-    const char *folder = folder_of(path);
-    int64_t deadline = wait > 0 ? milliseconds_now() + (int64_t)(wait * 1000) : 0;
-    if (folder == NULL) {
-        fail(EXIT_USAGE, "the path is too long: %s", path);
+    const char *directory = directory_of(path);
+    int64_t deadline = connect_timeout > 0 ? milliseconds_now() + (int64_t)(connect_timeout * 1000) : 0;
+    if (directory == NULL) {
+        fail(EXIT_USAGE, PATH_TOO_LONG_TEXT, path);
         return -1;
     }
     for (;;) {
-        int sock, error = connect_once(path, folder, &sock);
+        int sock, error = connect_once(path, directory, &sock);
         if (error == 0)
             return sock;
         int64_t remaining = deadline > 0 ? deadline - milliseconds_now() : 0;
-        if (error == EXPLAINED || !explain(error, path, folder) || remaining <= 0)
+        if (error == EXPLAINED || !explain(error, path, directory) || remaining <= 0)
             return -1;
         forget_failure();
         poll(NULL, 0, remaining < RETRY_AFTER_MS ? (int)remaining : RETRY_AFTER_MS);

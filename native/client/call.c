@@ -1,7 +1,18 @@
+/* Theory of operation. An attempt is one connection: HELLO, CALL and PASS go out at once; then one loop waits for the
+ * server, for signals and for the relayed streams, until the call has an outcome, a description or a failure. Then the
+ * connection is closed, and what arrived is written to stdout and stderr: a reader may take its time, as it may take it
+ * with a local command. If descriptors do not get through, a second attempt relays all streams.
+ *
+ * Every wait ends. A server that answers nothing is given up after `--connect-timeout`, or after `--timeout` and
+ * REPORT_MARGIN; one that does not report the end of a call with `--timeout` likewise, counted from STARTED. The third
+ * signal in a row ends the client; while output is flushed, the first does. After a signal, a timeout or a kill
+ * output is flushed for FLUSH_TIME at the most. */
+
 #define _GNU_SOURCE
 
 #include "call.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,12 +25,11 @@
 #include "signals.h"
 
 enum {
-    PATIENCE = 2, /* INT signals that the service is trusted to act on: it kills the command at the second */
+    PATIENCE = 2, /* signals that the server is trusted to act on: it kills the command at the second INT */
+    IN_A_ROW = 5000, /* milliseconds between signals that are counted together: a command may use INT for itself */
+    REPORT_MARGIN = 30000, /* milliseconds after `--timeout` for the server's grace period, 10 s by default */
+    FLUSH_TIME = 5000, /* milliseconds for output that a reader does not take, after the call was stopped */
     LAST_SIGNAL = 64,
-    ENDED_EXITED = 0, /* of EXIT */
-    ENDED_SIGNALED = 1,
-    ENDED_TIMED_OUT = 2,
-    ENDED_UNPLACED = 3,
     POLL_CHANNEL = 3, /* the streams come first, under their own numbers */
     POLL_SIGNALS = 4,
     POLL_COUNT = 5,
@@ -38,124 +48,168 @@ bool has_ended(const struct call *call)
            failure.code != 0;
 }
 
-static void on_hello(const uint8_t *payload)
+static struct reader reader_of(const struct message *message)
 {
-    unsigned version = (unsigned)get_number(payload, 2);
-    if (version != VERSION)
-        fail(EXIT_PROTOCOL, "the service speaks version %u of the protocol, not %d", version, VERSION);
+    return (struct reader){message_name(message->type), message->payload, message->length};
 }
 
-static void on_started(struct call *call, const uint8_t *payload)
+static void on_hello(struct call *call, struct reader payload)
 {
-    call->id_length = (size_t)get_number(payload, 4);
-    call->id = take_room(call->id_length);
+    char need[100];
+    uint64_t version = next_number(&payload, 2);
+    call->deadline = 0;
+    if (version != VERSION) {
+        fail(EXIT_PROTOCOL, VERSION_UNKNOWN_TEXT, (unsigned long long)version, (unsigned long long)VERSION);
+        hint(VERSION_UNKNOWN_HINT);
+    } else if (next_number(&payload, 4) > 0) {
+        struct slice name = next_string(&payload);
+        snprintf(need, sizeof need, "%.*s", (int)(name.length < sizeof need ? name.length : sizeof need), name.bytes);
+        fail(EXIT_PROTOCOL, NEED_UNKNOWN_TEXT, quoted(need));
+        hint(NEED_UNKNOWN_HINT);
+    }
+}
+
+static int64_t after(double seconds, int margin)
+{
+    return milliseconds_now() + (int64_t)(seconds * 1000) + margin;
+}
+
+static void on_started(struct call *call, struct reader payload)
+{
+    struct slice id = next_string(&payload);
+    call->id_length = id.length;
+    call->id = take_room(id.length);
     if (call->id == NULL) {
-        fail(EXIT_BUG, "there is no room for the call's id");
+        fail(EXIT_BUG, "no room for the id of the call");
         return;
     }
-    memcpy(call->id, payload + 4, call->id_length);
+    memcpy(call->id, id.bytes, id.length);
     if (call->verbose)
         say("started as call %.*s", (int)call->id_length, call->id);
-    let_go_of_streams();
+    if (call->request.timeout > 0)
+        call->deadline = after(call->request.timeout, REPORT_MARGIN);
+    let_go_of_streams(&call->relay);
 }
 
-static bool is_refusal(int code)
+static void on_refused(struct call *call, struct reader payload)
 {
-    static const uint8_t known[] = {EXIT_USAGE,  EXIT_UNAVAILABLE,    EXIT_BUSY,           EXIT_PROTOCOL,
-                                    EXIT_DENIED, EXIT_CANNOT_EXECUTE, EXIT_NO_SUCH_COMMAND};
-    return memchr(known, code, sizeof known) != NULL;
-}
-
-static void on_refused(struct call *call, const uint8_t *payload)
-{
-    static char told[CONTROL_LIMIT + 100];
-    int code = payload[0], size = 0;
-    size_t length = (size_t)get_number(payload + 1, 4);
-    const uint8_t *reason = payload + 5, *hint_text = reason + length + 4;
-    if (code == DESCRIPTORS_LOST)
-        call->channel.descriptors_lost = true;
-    else if (!is_refusal(code))
-        size = snprintf(told, 100, "the service refused with an unknown code %d: ", code);
-    memcpy(told + size, reason, length);
-    fail_as_told(is_refusal(code) ? code : EXIT_PROTOCOL, told, (size_t)size + length, hint_text,
-                 (size_t)get_number(hint_text - 4, 4));
-}
-
-/* Note an end that is not the command's own, though it ran. */
-static void explain_end(struct outcome *outcome)
-{
-    if (outcome->kind == KIND_TIMED_OUT) {
-        fail(EXIT_TIMED_OUT, "the command ran into its deadline and was stopped");
-        hint("give it more time with `--timeout`, or in the service's configuration");
-    } else if (outcome->kind == KIND_UNPLACED) {
-        fail(EXIT_UNPLACED, "the command returned 0, but what it was to write could not be put into its place");
-        hint("did it write the file that it was told to? The service's log says more");
-    } else {
+    static char text[CONTROL_LIMIT + 100];
+    int code = (int)next_number(&payload, 1), size = 0;
+    struct slice reason = next_string(&payload), hint_text = next_string(&payload);
+    bool is_known = memchr(REFUSALS, code, sizeof REFUSALS) != NULL;
+    if (call->cancelled_by != 0) {
+        call->outcome.kind = KIND_SIGNALED;
+        call->outcome.value = call->cancelled_by;
         return;
     }
-    outcome->value = 0;
+    if (code == DESCRIPTORS_LOST)
+        call->channel.descriptors_lost = true;
+    else if (!is_known)
+        size = snprintf(text, 100, "the service refused with an unknown code %d: ", code);
+    memcpy(text + size, reason.bytes, reason.length);
+    fail_as_told(is_known ? code : EXIT_PROTOCOL, text, (size_t)size + reason.length, hint_text.bytes, hint_text.length);
 }
 
-/* Return what an EXIT says; KIND_UNKNOWN if it cannot be: only a signal ends what has not started. */
+/* Record an end that is not the command's own, though it ran. */
+static void explain_end(struct outcome *outcome)
+{
+    switch (outcome->kind) {
+    case KIND_TIMED_OUT:
+        fail(EXIT_TIMED_OUT, TIMED_OUT_TEXT);
+        hint(TIMED_OUT_HINT);
+        break;
+    case KIND_OUTPUT_FAILED:
+        fail(EXIT_OUTPUT_FAILED, OUTPUT_FAILED_TEXT);
+        hint(OUTPUT_FAILED_HINT);
+        break;
+    case KIND_LOST:
+        fail(EXIT_LOST, END_UNKNOWN_TEXT);
+        hint(END_UNKNOWN_HINT);
+        break;
+    default: return;
+    }
+    outcome->value = outcome->kind == KIND_LOST ? EXIT_LOST : 0;
+}
+
+/* Return the kind of an end; KIND_UNKNOWN if it cannot be: only a signal ends a call that has not started. */
 static enum kind kind_of(int ended, int value, bool has_started)
 {
     switch (ended) {
     case ENDED_SIGNALED: return value > 0 && value <= LAST_SIGNAL ? KIND_SIGNALED : KIND_UNKNOWN;
     case ENDED_EXITED: return has_started ? KIND_EXITED : KIND_UNKNOWN;
     case ENDED_TIMED_OUT: return has_started ? KIND_TIMED_OUT : KIND_UNKNOWN;
-    case ENDED_UNPLACED: return has_started ? KIND_UNPLACED : KIND_UNKNOWN;
-    default: return KIND_UNKNOWN;
+    case ENDED_OUTPUT_FAILED: return has_started ? KIND_OUTPUT_FAILED : KIND_UNKNOWN;
+    default: return KIND_LOST;
     }
 }
 
-static void on_exit_message(struct call *call, const uint8_t *payload)
+static const char *who_stopped(struct reader details)
+{
+    struct slice who = find_detail(details, DETAIL_STOPPED);
+    for (size_t i = 0; who.bytes != NULL && i < sizeof STOPPED_BY / sizeof *STOPPED_BY; i++)
+        if (strlen(STOPPED_BY[i]) == who.length && memcmp(STOPPED_BY[i], who.bytes, who.length) == 0)
+            return STOPPED_BY[i];
+    return NULL;
+}
+
+static void on_exit_message(struct call *call, struct reader payload)
 {
     struct outcome *outcome = &call->outcome;
+    int ended = (int)next_number(&payload, 1), value = (int)next_number(&payload, 1);
     bool has_started = call->id_length > 0;
-    outcome->kind = kind_of(payload[0], payload[1], has_started);
-    outcome->value = payload[1];
-    if (outcome->kind == KIND_UNKNOWN)
-        fail(EXIT_PROTOCOL, "the service reports an impossible end %d, %d", payload[0], payload[1]);
-    if (outcome->kind == KIND_UNKNOWN || !has_started)
+    *outcome = (struct outcome){kind_of(ended, value, has_started), .value = value, .has_started = has_started};
+    if (outcome->kind == KIND_UNKNOWN) {
+        fail(EXIT_PROTOCOL, END_IMPOSSIBLE_TEXT, (unsigned long long)ended, (unsigned long long)value);
         return;
-    outcome->core_dumped = payload[2] != 0;
-    outcome->has_usage = true;
-    outcome->usage = (struct usage){get_number(payload + 3, 8), get_number(payload + 11, 8),
-                                    get_number(payload + 19, 8), get_number(payload + 27, 8),
-                                    get_number(payload + 35, 8)};
+    }
+    outcome->stopped = who_stopped(payload);
+    outcome->terminated = find_number(payload, DETAIL_TERMINATED);
+    outcome->core_dumped = find_number(payload, DETAIL_CORE_DUMPED) == 1;
+    outcome->usage = (struct usage){find_number(payload, DETAIL_QUEUED_US), find_number(payload, DETAIL_RUN_US),
+                                    find_number(payload, DETAIL_USER_US), find_number(payload, DETAIL_SYSTEM_US),
+                                    find_number(payload, DETAIL_MAX_RSS)};
     explain_end(outcome);
 }
 
 static void on_description(struct call *call, const struct message *message)
 {
     if (!asks_for_description(&call->request)) {
-        fail(EXIT_PROTOCOL, "the service described the command instead of running it");
+        fail(EXIT_PROTOCOL, NOT_ASKED_TO_DESCRIBE_TEXT);
         return;
     }
     call->description = message->payload + 4;
     call->description_length = message->length - 4;
 }
 
-static void on_queued(const struct call *call, const uint8_t *payload)
+static void on_queued(const struct call *call, struct reader payload)
 {
     if (!call->quiet)
-        say("waiting for a slot of %s, %u ahead", call->name, (unsigned)get_number(payload, 4));
+        say(WAITING_FOR_SLOT_TEXT, call->name, (unsigned long long)next_number(&payload, 4));
+}
+
+static void on_notice(const struct call *call, struct reader payload)
+{
+    struct slice notice = next_string(&payload), hint_text = next_string(&payload);
+    if (!call->quiet)
+        print_notice(notice.bytes, notice.length, hint_text.bytes, hint_text.length);
 }
 
 static void on_message(struct call *call, const struct message *message)
 {
+    struct reader payload = reader_of(message);
     switch (message->type) {
-    case HELLO: on_hello(message->payload); break;
-    case QUEUED: on_queued(call, message->payload); break;
-    case STARTED: on_started(call, message->payload); break;
-    case REFUSED: on_refused(call, message->payload); break;
-    case EXIT: on_exit_message(call, message->payload); break;
-    case DESCRIPTION: on_description(call, message); break;
-    case DATA:
-    case END_OF_STREAM:
-    case WINDOW:
-    case STOP: on_stream_message(&call->relay, message); break;
-    default: break; /* PONG, CALLS: nothing was asked that they would answer */
+    case MESSAGE_HELLO: on_hello(call, payload); break;
+    case MESSAGE_QUEUED: on_queued(call, payload); break;
+    case MESSAGE_STARTED: on_started(call, payload); break;
+    case MESSAGE_REFUSED: on_refused(call, payload); break;
+    case MESSAGE_EXIT: on_exit_message(call, payload); break;
+    case MESSAGE_NOTICE: on_notice(call, payload); break;
+    case MESSAGE_DESCRIPTION: on_description(call, message); break;
+    case MESSAGE_DATA:
+    case MESSAGE_EOF:
+    case MESSAGE_WINDOW:
+    case MESSAGE_STOP: on_stream_message(&call->relay, message); break;
+    default: break; /* PONG and CALLS, which answer nothing that was asked; what is unknown and ignorable */
     }
 }
 
@@ -172,25 +226,64 @@ static void receive_messages(struct call *call)
     take_messages(call);
     if (!call->channel.has_ended || has_ended(call))
         return;
-    fail(EXIT_LOST, "the connection to the service was lost: whether and how the command ended is unknown");
-    hint("look at the service's log before calling again");
+    fail(EXIT_LOST, CONNECTION_LOST_TEXT);
+    hint(CONNECTION_LOST_HINT);
+}
+
+/* Count a signal that asks to end; return whether it is the one that the client obeys itself. */
+static bool is_last_straw(struct call *call, int number)
+{
+    if (!is_ending(number) || number == SIGUSR1 || number == SIGUSR2)
+        return false;
+    int64_t now = milliseconds_now();
+    if (now - call->interrupted > IN_A_ROW)
+        call->interrupts = 0;
+    call->interrupted = now;
+    return ++call->interrupts > PATIENCE;
 }
 
 static void forward_signal(struct call *call)
 {
     int number = next_signal();
-    call->interrupts += number == SIGINT;
-    if (call->interrupts > PATIENCE) {
-        fail(EXIT_LOST, "interrupted again and again while the service does not act: how the command ended is unknown");
-        hint("look at the service: is it stopped?");
+    if (number == 0)
+        return;
+    if (is_last_straw(call, number)) {
+        fail(EXIT_LOST, NOT_STOPPED_TEXT);
+        hint(NOT_STOPPED_HINT);
+        close_relay(&call->relay); /* nothing is flushed: the client ends at once */
         return;
     }
-    if (number != 0)
-        send_small(&call->channel, SIGNAL, (uint8_t)number, NULL);
+    send_small(&call->channel, MESSAGE_SIGNAL, (uint8_t)number, NULL);
+    if (is_ending(number) && call->channel.state == STATE_WAITING && call->cancelled_by == 0) {
+        call->cancelled_by = number; /* a server that waits for PASS does not read SIGNAL, but sees the end */
+        close_sending(&call->channel);
+    }
     if (number == SIGTSTP) {
         kill(getpid(), SIGSTOP);
-        send_small(&call->channel, SIGNAL, SIGCONT, NULL);
+        send_small(&call->channel, MESSAGE_SIGNAL, SIGCONT, NULL);
     }
+}
+
+static void on_deadline(struct call *call)
+{
+    call->deadline = 0;
+    if (has_ended(call)) {
+        drop_pending(&call->relay);
+    } else if (call->channel.state == STATE_IDLE) {
+        fail(EXIT_UNAVAILABLE, NO_ANSWER_TEXT);
+        hint(NO_ANSWER_HINT);
+    } else {
+        fail(EXIT_LOST, TIMEOUT_IGNORED_TEXT);
+        hint(TIMEOUT_IGNORED_HINT);
+    }
+}
+
+static int milliseconds_left(const struct call *call)
+{
+    int64_t left = call->deadline - milliseconds_now();
+    if (can_read_at_once(&call->relay))
+        return 0;
+    return call->deadline == 0 ? -1 : left < 0 ? 0 : left > 1000000 ? 1000000 : (int)left;
 }
 
 /* Wait until something is ready, and act on all that is. */
@@ -199,12 +292,12 @@ static void run_once(struct call *call)
     struct channel *channel = &call->channel;
     struct pollfd polled[POLL_COUNT];
     for (int i = 0; i < 3; i++)
-        polled[i] = (struct pollfd){waiting_for(&call->relay, i), i == STDIN_FILENO ? POLLIN : POLLOUT, 0};
+        polled[i] = waiting_for(&call->relay, i);
     polled[POLL_CHANNEL] = (struct pollfd){channel->sock, POLLIN, 0};
     if (filled(&channel->outgoing) > 0)
         polled[POLL_CHANNEL].events |= POLLOUT;
     polled[POLL_SIGNALS] = (struct pollfd){signal_descriptor(), POLLIN, 0};
-    if (poll(polled, POLL_COUNT, -1) <= 0)
+    if (poll(polled, POLL_COUNT, milliseconds_left(call)) < 0)
         return;
     if (polled[POLL_CHANNEL].revents & POLLOUT)
         send_pending(channel);
@@ -213,29 +306,63 @@ static void run_once(struct call *call)
     if (polled[POLL_SIGNALS].revents && !has_ended(call))
         forward_signal(call);
     for (int i = 0; i < 3; i++)
-        if (polled[i].revents && waiting_for(&call->relay, i) >= 0)
-            move_stream(&call->relay, i);
+        if ((polled[i].revents || (i == STDIN_FILENO && can_read_at_once(&call->relay))) &&
+            waiting_for(&call->relay, i).fd >= 0)
+            move_stream(&call->relay, i, polled[i].revents);
+    if (call->deadline != 0 && milliseconds_now() >= call->deadline)
+        on_deadline(call);
 }
 
-/* A command that returned 0 has not succeeded if bytes on their way from or to it are lost. */
+static void report_stream_error(struct call *call, int number, int error)
+{
+    static const char *const names[] = {"stdin", "stdout", "stderr"};
+    struct outcome *outcome = &call->outcome;
+    bool is_doubtful = (outcome->kind == KIND_EXITED && outcome->value == 0) ||
+                       (outcome->kind == KIND_SIGNALED && outcome->value == SIGPIPE && number != STDIN_FILENO);
+    bool is_input = number == STDIN_FILENO;
+    if (error == ETIMEDOUT && !is_doubtful) {
+        say(OUTPUT_DROPPED_TEXT, names[number]);
+        return;
+    }
+    if (!is_doubtful) {
+        say(is_input ? CANNOT_READ_TEXT : CANNOT_WRITE_TEXT, names[number], error_text(error));
+        return;
+    }
+    fail(EXIT_LOST, is_input ? CANNOT_READ_TEXT : CANNOT_WRITE_TEXT, names[number], error_text(error));
+    hint("%s", is_input ? CANNOT_READ_HINT : CANNOT_WRITE_HINT);
+    outcome->kind = KIND_LOST;
+    outcome->value = EXIT_LOST;
+}
+
+/* A command that exited with 0 has not succeeded if bytes from or to it are lost. If its reader had closed the stream,
+ * it ends as by a write of its own: of SIGPIPE. Any other error is reported whatever the command's status; its SIGPIPE
+ * is then the effect of that error. */
 static void check_streams(struct call *call)
 {
-    static const char *const did[] = {"stdin could not be read", "stdout could not be written",
-                                      "stderr could not be written"};
+    struct outcome *outcome = &call->outcome;
     for (int i = 0; i < 3; i++) {
-        int error = call->relay.streams[i].error;
-        if (error == 0 || call->outcome.kind != KIND_EXITED || call->outcome.value != 0)
-            continue;
-        fail(EXIT_LOST, "the command returned 0, but its %s: %s", did[i], error_text(error));
-        call->outcome.kind = KIND_LOST;
-        call->outcome.value = EXIT_LOST;
+        const struct stream *stream = &call->relay.streams[i];
+        if (stream->error != 0 && stream->error != EPIPE) {
+            report_stream_error(call, i, stream->error);
+        } else if (stream->error == EPIPE && stream->lost && outcome->kind == KIND_EXITED && outcome->value == 0) {
+            outcome->kind = KIND_SIGNALED;
+            outcome->value = SIGPIPE;
+        }
     }
 }
 
-/* Write what arrived to where it belongs. From here on Ctrl-C ends the caller, not the ended command. */
+/* Whether the call was stopped, so that its reader has no claim on output that it does not take. */
+static bool was_stopped(const struct call *call)
+{
+    return call->outcome.stopped != NULL || call->outcome.kind == KIND_TIMED_OUT ||
+           (call->interrupted != 0 && milliseconds_now() - call->interrupted < REPORT_MARGIN);
+}
+
+/* Write what arrived to where it belongs. From here on Ctrl-C ends the client, not the ended command. */
 static void flush_streams(struct call *call)
 {
     end_streams(&call->relay);
+    call->deadline = was_stopped(call) ? after(0, FLUSH_TIME) : 0;
     if (is_writing(&call->relay))
         unwatch_signals();
     while (is_writing(&call->relay))
@@ -243,27 +370,29 @@ static void flush_streams(struct call *call)
     check_streams(call);
 }
 
-void begin_attempt(struct call *call, int sock, bool relays_all)
+void begin_attempt(struct call *call, int sock, enum plan plan)
 {
-    struct channel *channel = &call->channel;
-    open_channel(channel, sock);
-    for (int i = 0; i < 3; i++) {
-        bool is_wanted = i != STDIN_FILENO || !call->no_stdin;
-        call->request.modes[i] = is_wanted ? mode_of(i, call->types[i], relays_all) : MODE_NONE;
-        if (call->request.modes[i] == MODE_PASSED)
-            channel->passed[channel->passed_count++] = i;
-    }
+    open_channel(&call->channel, sock);
+    choose_modes(&call->request, call->types, call->no_stdin, plan);
+    call->deadline = 0;
+    if (call->request.connect_timeout > 0)
+        call->deadline = after(call->request.connect_timeout, 0);
+    else if (call->request.timeout > 0)
+        call->deadline = after(call->request.timeout, REPORT_MARGIN);
 }
 
 /* One connection's worth of a call. */
-static void attempt(struct call *call, bool relays_all)
+static void attempt(struct call *call, enum plan plan)
 {
-    int sock = connect_to_service(call->request.path, call->request.wait);
+    int sock = connect_to_service(call->request.path, call->request.connect_timeout);
     if (sock < 0)
         return;
-    begin_attempt(call, sock, relays_all);
-    if (open_relay(&call->relay, &call->channel, call->request.modes, call->types) && watch_signals() &&
-        send_request(&call->channel, &call->request)) {
+    begin_attempt(call, sock, plan);
+    if (!open_relay(&call->relay, &call->channel, call->request.modes, call->types)) {
+        ;
+    } else if (!watch_signals()) {
+        fail_short(errno);
+    } else if (send_request(&call->channel, &call->request)) {
         while (!has_ended(call))
             run_once(call);
         close_once(&call->channel.sock);
@@ -282,10 +411,10 @@ static bool has_passed(const struct call *call)
 /* Where descriptors get lost on the way the call is made again with relayed streams. */
 void make_call(struct call *call)
 {
-    attempt(call, call->relays_all);
+    attempt(call, call->relays_all ? PLAN_RELAY : PLAN_PASS);
     if (call->channel.descriptors_lost && has_passed(call)) {
         unwatch_signals();
         forget_failure();
-        attempt(call, true);
+        attempt(call, PLAN_BYTES_ONLY);
     }
 }

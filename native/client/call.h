@@ -1,4 +1,4 @@
-/* One call, made and seen through to its outcome. */
+/* One call, made and followed to its outcome. */
 
 #ifndef CALL_H
 #define CALL_H
@@ -9,12 +9,15 @@
 
 struct call {
     struct request request;
-    const char *name; /* that the service was called by */
+    const char *name; /* of the service, as it was given */
     bool relays_all;  /* every stream, passes none */
     bool no_stdin;
     bool quiet, verbose;
     mode_t types[3]; /* of stdin, stdout and stderr */
-    int interrupts;
+    int interrupts;  /* signals in a row that were to end the call */
+    int64_t interrupted; /* when the last of them came, in milliseconds; 0 for never */
+    int64_t deadline;    /* when the present wait ends, in milliseconds; 0 for never */
+    int cancelled_by; /* the signal that cancelled the call while it was queued, or 0 */
     struct channel channel;
     struct relay relay;
     struct outcome outcome;
@@ -30,8 +33,8 @@ bool asks_for_description(const struct request *request);
 /* Make the call. It has an outcome or a description then, or there is a failure. */
 void make_call(struct call *call);
 
-/* The parts of it, for whoever brings a connection along. */
-void begin_attempt(struct call *call, int sock, bool relays_all);
+/* The parts of it, for a caller that has its own connection. */
+void begin_attempt(struct call *call, int sock, enum plan plan);
 void take_messages(struct call *call);
 bool has_ended(const struct call *call);
 

@@ -12,7 +12,7 @@
 enum {
     RECEIVED_AT_ONCE = 256 << 10,
     SENT_AT_ONCE = 2 << 20,
-    KEPT_FREE = 4 << 10, /* of signals, which anybody may send without end: for the ends and windows of streams */
+    KEPT_FREE = 4 << 10, /* of signals, which can come without end: for the ends and windows of streams */
 };
 
 static uint8_t incoming_bytes[HEADER + DESCRIPTION_LIMIT + RECEIVED_AT_ONCE];
@@ -54,6 +54,7 @@ void open_channel(struct channel *channel, int sock)
                                 .outgoing = {outgoing_bytes, sizeof outgoing_bytes, 0, 0}};
 }
 
+/* Send what is pending: what comes before PASS without descriptors, what comes with it with them. */
 static ssize_t try_send(const struct channel *channel)
 {
     union {
@@ -61,9 +62,11 @@ static ssize_t try_send(const struct channel *channel)
         char bytes[CMSG_SPACE(sizeof channel->passed)];
     } control = {0};
     size_t size = channel->passed_count * sizeof *channel->passed;
-    struct iovec data = {channel->outgoing.bytes + channel->outgoing.start, filled(&channel->outgoing)};
+    bool is_before = size > 0 && channel->before_pass > 0;
+    struct iovec data = {channel->outgoing.bytes + channel->outgoing.start,
+                         is_before ? channel->before_pass : filled(&channel->outgoing)};
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
-    if (size > 0) {
+    if (size > 0 && !is_before) {
         message.msg_control = control.bytes;
         message.msg_controllen = (socklen_t)CMSG_SPACE(size);
         control.header.cmsg_level = SOL_SOCKET;
@@ -74,21 +77,45 @@ static ssize_t try_send(const struct channel *channel)
     return sendmsg(channel->sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* A peer that is gone is not an error here: reading tells, after all that it said has been read. Any other error ends the
- * call: the service is to see the end of what it can be told. */
+static void note_sent(struct channel *channel, size_t sent)
+{
+    drop(&channel->outgoing, sent);
+    if (channel->before_pass == 0)
+        channel->passed_count = 0;
+    channel->before_pass -= sent < channel->before_pass ? sent : channel->before_pass;
+}
+
+/* A peer that is gone is not an error here: reading tells, after all that it sent has been read. Any other error ends the
+ * call: the server is to see the end of the stream. */
+static void note_error(struct channel *channel)
+{
+    bool is_peer_gone = errno == EPIPE || errno == ECONNRESET;
+    channel->descriptors_lost = channel->passed_count > 0 && channel->before_pass == 0 && !is_peer_gone;
+    channel->broken = true;
+    shutdown(channel->sock, SHUT_WR);
+}
+
 void send_pending(struct channel *channel)
 {
-    ssize_t sent = channel->broken ? -1 : try_send(channel);
-    if (sent >= 0) {
-        drop(&channel->outgoing, (size_t)sent);
-        channel->passed_count = 0;
-    } else if (channel->broken || (errno != EAGAIN && errno != EINTR)) {
-        if (!channel->broken)
-            channel->descriptors_lost = channel->passed_count > 0 && errno != EPIPE && errno != ECONNRESET;
-        channel->broken = true;
-        shutdown(channel->sock, SHUT_WR);
-        drop(&channel->outgoing, filled(&channel->outgoing));
+    while (!channel->broken && filled(&channel->outgoing) > 0) {
+        ssize_t sent = try_send(channel);
+        if (sent >= 0)
+            note_sent(channel, (size_t)sent);
+        else if (errno == EAGAIN || errno == EINTR)
+            return;
+        else
+            note_error(channel);
     }
+    if (channel->broken)
+        drop(&channel->outgoing, filled(&channel->outgoing));
+    else if (channel->closes)
+        shutdown(channel->sock, SHUT_WR);
+}
+
+void close_sending(struct channel *channel)
+{
+    channel->closes = true;
+    send_pending(channel);
 }
 
 void send_bytes(struct channel *channel, size_t size)
@@ -102,7 +129,7 @@ void send_bytes(struct channel *channel, size_t size)
 void send_small(struct channel *channel, int type, uint8_t first, const uint32_t *credit)
 {
     size_t length = credit != NULL ? 5 : 1;
-    uint8_t *frame = make_room(&channel->outgoing, HEADER + length + (type == SIGNAL ? KEPT_FREE : 0));
+    uint8_t *frame = make_room(&channel->outgoing, HEADER + length + (type == MESSAGE_SIGNAL ? KEPT_FREE : 0));
     if (frame == NULL)
         return;
     put_number(frame, length, 4);
@@ -120,7 +147,7 @@ void receive(struct channel *channel)
     memmove(buffer->bytes, buffer->bytes + buffer->start, left); /* less than one frame, so there is room */
     buffer->start = 0;
     buffer->end = left;
-    /* Without room for control data the kernel discards whatever descriptors come: a caller wants none. */
+    /* Without room for control data the kernel discards descriptors: a client wants none. */
     ssize_t size = recv(channel->sock, buffer->bytes + left, buffer->size - left, MSG_DONTWAIT);
     if (size > 0)
         buffer->end += (size_t)size;
@@ -135,15 +162,15 @@ static void skip(struct channel *channel)
     drop(&channel->incoming, size);
 }
 
-/* Check the head of a frame that is too long to keep: of what a service may say only CALLS can be, which is one string
- * that nobody asked for. */
+/* Check the head of a frame that is too long to keep: of the messages of a server only CALLS can be, which is one string that was not
+ * asked for. */
 static bool check_long(int type, const uint8_t *payload, size_t length)
 {
     size_t size = (size_t)get_number(payload, 4);
     if (size > length - 4)
         return fail(EXIT_PROTOCOL, "%s ends in the middle of a field", message_name(type));
     return size == length - 4 ||
-           fail(EXIT_PROTOCOL, "%s has %zu bytes too many", message_name(type), length - 4 - size);
+           fail(EXIT_PROTOCOL, "%s has %zu excess bytes", message_name(type), length - 4 - size);
 }
 
 bool next_message(struct channel *channel, struct message *message)
@@ -154,7 +181,7 @@ bool next_message(struct channel *channel, struct message *message)
     if (there < HEADER)
         return false;
     size_t length = (size_t)get_number(frame, 4);
-    bool is_long = length > DESCRIPTION_LIMIT;
+    bool is_long = length > DESCRIPTION_LIMIT; /* an ignorable message never is */
     int type = frame[4];
     if (!check_header(type, length) || there < HEADER + (is_long ? 4 : length))
         return false;
@@ -163,7 +190,7 @@ bool next_message(struct channel *channel, struct message *message)
             return false;
         channel->to_skip = HEADER + length;
     } else {
-        if (!check_fields(type, payload, length) || !move_state(&channel->state, type))
+        if ((message_name(type) != NULL && !check_fields(type, payload, length)) || !move_state(&channel->state, type))
             return false;
         drop(&channel->incoming, HEADER + length);
     }

@@ -1,4 +1,4 @@
-/* The connection: frames on their way out, descriptors with the first byte; and what comes in, a message at a time. */
+/* The connection: frames on their way out, descriptors with PASS; and received messages, one at a time. */
 
 #ifndef CHANNEL_H
 #define CHANNEL_H
@@ -12,17 +12,19 @@ struct buffer {
 
 struct channel {
     int sock;
-    enum state state; /* the service's */
+    enum state state; /* the server's */
     bool broken;      /* nothing can be sent any more; what was sent to us still counts */
     bool has_ended;   /* nothing more will come */
-    int passed[3];    /* descriptors that go with the next byte */
+    bool closes;      /* the sending side is shut down once all is sent */
+    int passed[3];    /* descriptors that go with PASS */
     size_t passed_count;
+    size_t before_pass; /* bytes that are to be sent before it, without them */
     bool descriptors_lost; /* they do not get through: the kernel refuses them, or the service misses them */
     size_t to_skip;        /* bytes of a long CALLS that nobody asked for: the one frame that is not kept as a whole */
     struct buffer incoming, outgoing;
 };
 
-/* What a service said. It lies in the buffer, until more is received. */
+/* A message of the server. It lies in the buffer, until more is received. */
 struct message {
     int type;
     const uint8_t *payload;
@@ -49,6 +51,9 @@ void send_bytes(struct channel *channel, size_t size);
 
 /* Send a frame about a stream, or a signal; and perhaps a credit. */
 void send_small(struct channel *channel, int type, uint8_t first, const uint32_t *credit);
+
+/* Send no more than what is pending. */
+void close_sending(struct channel *channel);
 
 /* Receive what there is. */
 void receive(struct channel *channel);

@@ -1,4 +1,4 @@
-/* The subcommands. Each gets the words of the whole process, and returns the code to exit with, if it returns. */
+/* The subcommands. Each gets the arguments of the whole process, and returns the code to exit with, if it returns. */
 
 #ifndef COMMANDS_H
 #define COMMANDS_H
@@ -7,10 +7,12 @@ int exec_main(char **argv);
 
 int connect_main(char **argv);
 
-/* Become the Python command with the same words. Returns only if there is none. */
-void hand_over(char **argv);
+int ping_main(char **argv);
 
-/* Say that there is no Python command, which would be needed; return the code to exit with. */
-int no_python_command(void);
+/* Print a text to stdout; return the code to exit with. */
+int print_text(const char *text);
+
+/* Become the Python command with the same arguments. Returns only if it is not found. */
+void hand_over(char **argv);
 
 #endif

@@ -16,16 +16,9 @@
 #include "options.h"
 #include "paths.h"
 
-#define USAGE "sidecall connect [OPTIONS] NAME APP [ARG...]"
-
 extern char **environ;
 
-static const char *given_wait;
-
-static const struct option OPTIONS[] = {
-    {"--wait", "SECONDS", .text = &given_wait},
-    {.name = NULL},
-};
+static const struct option OPTIONS[] = {CONNECT_OPTIONS {NULL, "sidecall connect", 0}};
 
 static bool is_file(const char *path)
 {
@@ -33,7 +26,7 @@ static bool is_file(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static bool is_folder(const char *path)
+static bool is_directory(const char *path)
 {
     struct stat status;
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
@@ -41,44 +34,44 @@ static bool is_folder(const char *path)
 
 static bool no_such_command(const char *app)
 {
-    fail(EXIT_NO_SUCH_COMMAND, "no such command: %s", repr(app));
+    fail(EXIT_NO_SUCH_COMMAND, "no such command: %s", quoted(app));
     return hint("%s", strchr(app, '/') != NULL ? "check the path" : "check its spelling, and PATH on the side that runs it");
 }
 
 static bool not_executable(const char *app)
 {
-    fail(EXIT_CANNOT_EXECUTE, "%s is not executable", repr(app));
+    fail(EXIT_CANNOT_EXECUTE, "%s is not executable", quoted(app));
     return hint("set its execute bit with `chmod +x`");
 }
 
-/* Return the path of `app` in the first folder of `folders`, which ends at a colon. */
-static const char *in_folder(const char *folders, size_t length, const char *app)
+/* Return the path of `app` in the first directory of `directorys`, which ends at a colon. */
+static const char *in_directory(const char *directorys, size_t length, const char *app)
 {
-    char *folder = take_room(length + 1);
-    if (folder == NULL)
+    char *directory = take_room(length + 1);
+    if (directory == NULL)
         return NULL;
-    memcpy(folder, folders, length);
-    folder[length] = '\0';
-    return joined(folder, app, "");
+    memcpy(directory, directorys, length);
+    directory[length] = '\0';
+    return joined(directory, app, "");
 }
 
 /* Return the file that executing `app` would run, as execvp(3) finds it; NULL, and a failure, if there is none. */
 static const char *find_executable(const char *app)
 {
     bool has_slash = strchr(app, '/') != NULL, is_there = false;
-    const char *path = getenv("PATH"), *folders = has_slash ? "" : path != NULL ? path : "/bin:/usr/bin";
+    const char *path = getenv("PATH"), *directorys = has_slash ? "" : path != NULL ? path : "/bin:/usr/bin";
     for (;;) {
-        size_t length = strcspn(folders, ":");
-        const char *file = in_folder(folders, length, app);
+        size_t length = strcspn(directorys, ":");
+        const char *file = in_directory(directorys, length, app);
         bool is_here = file != NULL && is_file(file);
         if (is_here && access(file, X_OK) == 0)
             return file;
         is_there |= is_here;
-        if (folders[length] == '\0')
+        if (directorys[length] == '\0')
             break;
-        folders += length + 1;
+        directorys += length + 1;
     }
-    if (is_there || (has_slash && is_folder(app)))
+    if (is_there || (has_slash && is_directory(app)))
         not_executable(app);
     else
         no_such_command(app);
@@ -89,11 +82,11 @@ static const char *find_executable(const char *app)
 static void explain_exec(int error, const char *app)
 {
     if (error == ENOENT && find_executable(app) != NULL)
-        fail(EXIT_CANNOT_EXECUTE, "the interpreter that %s names does not exist", repr(app));
+        fail(EXIT_CANNOT_EXECUTE, "the interpreter that %s names does not exist", quoted(app));
     else if (error == E2BIG)
-        fail(EXIT_CANNOT_EXECUTE, "the arguments of %s are too long for the system", repr(app));
+        fail(EXIT_CANNOT_EXECUTE, "the arguments of %s are too long for the system", quoted(app));
     else if (error != ENOENT)
-        fail(EXIT_CANNOT_EXECUTE, "cannot execute %s: %s", repr(app), error_text(error));
+        fail(EXIT_CANNOT_EXECUTE, "cannot execute %s: %s", quoted(app), error_text(error));
 }
 
 /* Make the socket stdin and stdout. */
@@ -151,23 +144,23 @@ static void become_app(const char *path, const char *program, char **app, int so
 
 int connect_main(char **argv)
 {
-    bool wants_help = false;
-    double wait = 0;
-    char **words = parse_options(OPTIONS, argv + 2, "connect", &wants_help);
-    if (words == NULL)
-        return complain();
-    if (wants_help) {
-        hand_over(argv);
-        return no_python_command();
+    struct given given = {.values = {NULL}};
+    double connect_timeout = 0;
+    if (!parse_options(OPTIONS, -1, argv + 2, &given))
+        return print_failure();
+    if (given.values[CONNECT_OPTION_HELP] != NULL)
+        return print_text(CONNECT_HELP);
+    char **arguments = given.arguments;
+    if (arguments[0] == NULL || arguments[1] == NULL) {
+        fail(EXIT_USAGE, "%s", arguments[0] == NULL ? SERVICE_MISSING_TEXT : PROGRAM_MISSING_TEXT);
+        hint(PROGRAM_MISSING_HINT, CONNECT_USAGE);
+        return print_failure();
     }
-    if (words[0] == NULL || words[1] == NULL) {
-        fail(EXIT_USAGE, "a service and an app are needed");
-        hint("usage: " USAGE);
-        return complain();
-    }
-    const char *path = socket_path(words[0]), *program = path != NULL ? find_executable(words[1]) : NULL;
-    int sock = program != NULL && parse_seconds("--wait", given_wait, &wait) ? connect_to_service(path, wait) : -1;
+    const char *path = socket_path(arguments[0]), *program = path != NULL ? find_executable(arguments[1]) : NULL;
+    bool is_ready = program != NULL && parse_seconds("connect-timeout", given.values[CONNECT_OPTION_CONNECT_TIMEOUT],
+                                                     &connect_timeout);
+    int sock = is_ready ? connect_to_service(path, connect_timeout) : -1;
     if (sock >= 0)
-        become_app(path, program, words + 1, sock);
-    return complain();
+        become_app(path, program, arguments + 1, sock);
+    return print_failure();
 }

@@ -15,34 +15,19 @@
 #include "call.h"
 #include "commands.h"
 #include "failure.h"
+#include "options.h"
 #include "paths.h"
 #include "signals.h"
 
-#define USAGE "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
-
 static struct call call = {.channel = {.sock = -1}};
+static struct given given;
 
-static struct {
-    const char *cwd, *timeout, *wait, *outcome_fd;
-    bool die_with_parent;
-} given;
+static const struct option OPTIONS[] = {EXEC_OPTIONS {NULL, "sidecall exec", 0}};
 
-static const struct option OPTIONS[] = {
-    {"--cwd", "FOLDER", .text = &given.cwd},
-    {"--env", "NAME[=VALUE]", .list = &call.request.variables},
-    {"--timeout", "SECONDS", .text = &given.timeout},
-    {"--wait", "SECONDS", .text = &given.wait},
-    {"--no-wait", .flag = &call.request.no_wait},
-    {"--no-stdin", .flag = &call.no_stdin},
-    {"--relay", .flag = &call.relays_all},
-    {"--die-with-parent", .flag = &given.die_with_parent},
-    {"--outcome-fd", "N", .text = &given.outcome_fd},
-    {"--quiet", .flag = &call.quiet},
-    {"-q", .flag = &call.quiet},
-    {"--verbose", .flag = &call.verbose},
-    {"-v", .flag = &call.verbose},
-    {.name = NULL},
-};
+static bool is_given(int key)
+{
+    return given.values[key] != NULL;
+}
 
 /* Be killed when the parent ends; if it has ended by now, end at once.
  *
@@ -55,30 +40,30 @@ static bool die_with_parent(void)
     bool is_orphan = parent != 0 && session != getpid() && session != getsid(parent);
     if (!is_orphan && getppid() == parent)
         return true;
-    fail(EXIT_UNAVAILABLE, "the parent has ended before the call was made");
-    return hint("nothing was started");
+    fail(EXIT_UNAVAILABLE, PARENT_ENDED_TEXT);
+    return hint(PARENT_ENDED_HINT);
 }
 
 /* Set *fd to the descriptor for the outcome if one was asked for, else to -1. */
 static bool parse_outcome_fd(int *fd)
 {
-    const char *text = given.outcome_fd;
+    const char *text = given.values[EXEC_OPTION_OUTCOME_FD];
     struct stat status;
     *fd = -1;
     if (text == NULL)
         return true;
     if (*text == '\0' || strspn(text, "0123456789") != strlen(text))
-        return fail(EXIT_USAGE, "--outcome-fd takes a whole number of at least 0, not %s", repr(text));
+        return fail(EXIT_USAGE, NUMBER_INVALID_TEXT, "outcome-fd", quoted(text), 0ULL);
     while (text[0] == '0' && text[1] != '\0')
         text++;
     *fd = strlen(text) < 10 ? atoi(text) : -1;
     if (fstat(*fd, &status) == 0)
         return true;
-    fail(EXIT_USAGE, "--outcome-fd %s: this descriptor is not open", text);
-    return hint("open it with `%s>FILE`", text);
+    fail(EXIT_USAGE, OUTCOME_FD_CLOSED_TEXT, text);
+    return hint(OUTCOME_FD_CLOSED_HINT, text);
 }
 
-/* Keep what the outcome goes to: stdin and stdout are let go of. */
+/* Keep the descriptor for the outcome: stdin and stdout are closed once the command runs. */
 static bool keep_outcome_fd(int *fd)
 {
     if (*fd != STDIN_FILENO && *fd != STDOUT_FILENO)
@@ -92,30 +77,32 @@ static bool check_variables(const struct list *variables)
     for (size_t i = 0; i < variables->count; i++) {
         const char *item = variables->items[i];
         if (*item == '\0' || *item == '=')
-            return fail(EXIT_USAGE, "--env takes NAME or NAME=VALUE, not %s", repr(item));
+            return fail(EXIT_USAGE, VARIABLE_INVALID_TEXT, quoted(item));
         if (strchr(item, '=') == NULL && getenv(item) == NULL) {
-            fail(EXIT_USAGE, "--env %s: there is no such variable here", item);
-            return hint("set it, or say --env %s=VALUE", item);
+            fail(EXIT_USAGE, VARIABLE_NOT_SET_TEXT, item, item);
+            return hint(VARIABLE_NOT_SET_HINT, item);
         }
     }
     return true;
 }
 
-static bool prepare_request(struct request *request, char **words)
+static bool prepare_request(struct request *request, char **arguments)
 {
-    if (words[0] == NULL || words[1] == NULL) {
-        fail(EXIT_USAGE, "%s missing", words[0] == NULL ? "a service and a command are" : "a command is");
-        return hint("usage: " USAGE);
+    const char *const *values = given.values, *directory = values[EXEC_OPTION_CWD];
+    if (arguments[0] == NULL || arguments[1] == NULL) {
+        fail(EXIT_USAGE, "%s", arguments[0] == NULL ? SERVICE_MISSING_TEXT : COMMAND_MISSING_TEXT);
+        return hint(COMMAND_MISSING_HINT, EXEC_USAGE);
     }
-    request->path = socket_path(words[0]);
+    request->path = socket_path(arguments[0]);
+    request->variables = given.repeated;
     if (request->path == NULL || !check_variables(&request->variables))
         return false;
-    request->directory = given.cwd != NULL ? absolute(given.cwd) : "";
-    return request->directory != NULL && parse_seconds("--timeout", given.timeout, &request->timeout) &&
-           parse_seconds("--wait", given.wait, &request->wait);
+    request->directory = directory != NULL ? absolute(directory) : "";
+    return request->directory != NULL && parse_seconds("timeout", values[EXEC_OPTION_TIMEOUT], &request->timeout) &&
+           parse_seconds("connect-timeout", values[EXEC_OPTION_CONNECT_TIMEOUT], &request->connect_timeout);
 }
 
-/* End as the command ended; whatever there is to say is said before. */
+/* End as the command ended; print what is to be printed before. */
 static int end(int outcome_fd)
 {
     struct outcome *outcome = &call.outcome;
@@ -123,11 +110,11 @@ static int end(int outcome_fd)
     if (outcome_fd >= 0 || call.verbose || failure.code != 0)
         unwatch_signals(); /* a reader that does not read can be left by Ctrl-C */
     if (outcome_fd >= 0 && !write_outcome(outcome_fd, outcome, call.id, call.id_length))
-        say("the outcome could not be written to descriptor %s: %s", given.outcome_fd, error_text(errno));
+        say(OUTCOME_NOT_WRITTEN_TEXT, given.values[EXEC_OPTION_OUTCOME_FD], error_text(errno));
     if (call.verbose)
-        say_outcome(outcome);
+        print_outcome(outcome);
     if (failure.code != 0)
-        complain();
+        print_failure();
     return end_as(outcome);
 }
 
@@ -143,26 +130,28 @@ static int print_description(void)
 int exec_main(char **argv)
 {
     int outcome_fd;
-    bool wants_help = false;
-    char **words = parse_options(OPTIONS, argv + 2, "exec", &wants_help);
-    if (words == NULL)
-        return complain();
-    if (wants_help) {
-        hand_over(argv);
-        return no_python_command();
-    }
-    if (words[0] != NULL && words[1] != NULL) {
-        call.name = words[0];
-        call.request.command = words[1];
-        call.request.arguments = words + 2;
+    if (!parse_options(OPTIONS, EXEC_OPTION_ENV, argv + 2, &given))
+        return print_failure();
+    if (is_given(EXEC_OPTION_HELP))
+        return print_text(EXEC_HELP);
+    char **arguments = given.arguments;
+    call.request.no_queue = is_given(EXEC_OPTION_NO_QUEUE);
+    call.no_stdin = is_given(EXEC_OPTION_NO_STDIN);
+    call.relays_all = is_given(EXEC_OPTION_RELAY);
+    call.quiet = is_given(EXEC_OPTION_QUIET);
+    call.verbose = is_given(EXEC_OPTION_VERBOSE);
+    if (arguments[0] != NULL && arguments[1] != NULL) {
+        call.name = arguments[0];
+        call.request.command = arguments[1];
+        call.request.arguments = arguments + 2;
         if (asks_for_description(&call.request))
-            hand_over(argv);
+            hand_over(argv); /* which renders it */
     }
     hold_back_write_signals();
-    if ((given.die_with_parent && !die_with_parent()) || !parse_outcome_fd(&outcome_fd) ||
+    if ((is_given(EXEC_OPTION_DIE_WITH_PARENT) && !die_with_parent()) || !parse_outcome_fd(&outcome_fd) ||
         !look_at_streams(call.types) || !keep_outcome_fd(&outcome_fd))
-        return complain();
-    if (prepare_request(&call.request, words))
+        return print_failure();
+    if (prepare_request(&call.request, arguments))
         make_call(&call);
     return call.description != NULL ? print_description() : end(outcome_fd);
 }

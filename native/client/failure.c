@@ -1,9 +1,8 @@
 #include "failure.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#include "signals.h"
 
 struct failure failure;
 
@@ -36,7 +35,7 @@ bool hint(const char *format, ...)
 
 bool fail_short(int error)
 {
-    return fail(EXIT_UNAVAILABLE, "this process cannot go on: %s; nothing was started", error_text(error));
+    return fail(EXIT_UNAVAILABLE, NOTHING_STARTED_TEXT, error_text(error));
 }
 
 void forget_failure(void)
@@ -53,6 +52,12 @@ static void write_stderr(const char *before, const struct line *line)
         return; /* there is nobody to tell */
 }
 
+static bool is_writable(int fd)
+{
+    struct pollfd polled = {fd, POLLOUT, 0};
+    return poll(&polled, 1, 0) == 1;
+}
+
 void say(const char *format, ...)
 {
     struct line line;
@@ -60,12 +65,24 @@ void say(const char *format, ...)
     va_start(values, format);
     format_line(&line, format, values);
     va_end(values);
-    write_stderr("sidecall: ", &line);
+    if (is_writable(STDERR_FILENO))
+        write_stderr("sidecall: ", &line);
 }
 
-int complain(void)
+void print_notice(const void *text, size_t length, const void *hint_text, size_t hint_length)
 {
-    hold_back_write_signals();
+    struct line line;
+    set_line(&line, text, length);
+    if (!is_writable(STDERR_FILENO))
+        return;
+    write_stderr("sidecall: ", &line);
+    set_line(&line, hint_text, hint_length);
+    if (line.length > 0)
+        write_stderr("hint: ", &line);
+}
+
+int print_failure(void)
+{
     write_stderr("sidecall: ", &failure.reason);
     if (failure.hint.length > 0)
         write_stderr("hint: ", &failure.hint);

@@ -3,22 +3,8 @@
 #ifndef FAILURE_H
 #define FAILURE_H
 
+#include "../tables.h"
 #include "text.h"
-
-/* Exit codes that are not the command's own: errors.py. */
-enum {
-    EXIT_USAGE = 64,
-    EXIT_UNAVAILABLE = 69,
-    EXIT_BUG = 70,
-    EXIT_UNPLACED = 73,
-    EXIT_BUSY = 75,
-    EXIT_PROTOCOL = 76,
-    EXIT_DENIED = 77,
-    EXIT_TIMED_OUT = 124,
-    EXIT_LOST = 125,
-    EXIT_CANNOT_EXECUTE = 126,
-    EXIT_NO_SUCH_COMMAND = 127,
-};
 
 /* What has failed; nothing while `code` is 0. */
 struct failure {
@@ -31,7 +17,7 @@ extern struct failure failure;
 /* Note what has failed; return false, so that whoever sees that only has to return. */
 __attribute__((format(printf, 2, 3))) bool fail(int code, const char *format, ...);
 
-/* Note a failure in the words of somebody else. */
+/* Note a failure with the wording of the server. */
 void fail_as_told(int code, const void *reason, size_t reason_length, const void *hint, size_t hint_length);
 
 /* Note what can be done about it; return false. */
@@ -42,10 +28,13 @@ bool fail_short(int error);
 
 void forget_failure(void);
 
-/* Write one line of ours to stderr. */
+/* Write one line to stderr, `sidecall: ...`; it is dropped while stderr takes nothing: no call waits for its reader. */
 __attribute__((format(printf, 1, 2))) void say(const char *format, ...);
 
-/* Say what has failed, even to nobody; return its code. */
-int complain(void);
+/* Print what has failed, with its hint; return its code. */
+int print_failure(void);
+
+/* Print a line, and a hint that can be empty, with the wording of the server. */
+void print_notice(const void *text, size_t length, const void *hint, size_t hint_length);
 
 #endif

@@ -1,4 +1,4 @@
-/* Options before positional words, from a table, as cli/options.py reads them: the same refusals in the same words. */
+/* Options before positional arguments, from the tables that cli/options.py reads too. */
 
 #ifndef OPTIONS_H
 #define OPTIONS_H
@@ -11,21 +11,27 @@ struct list {
     size_t count;
 };
 
-/* One option, and where it goes: a flag, the last value given, or all of them. */
+/* A row of a table in tables.h: a spelling, the placeholder of its value (NULL for a flag), the option that it means. */
 struct option {
-    const char *name;
-    const char *value; /* what its value is called; NULL for a flag */
-    bool *flag;
-    const char **text;
-    struct list *list;
+    const char *name, *value;
+    int key;
 };
 
-/* Read options up to the first positional word; `--` ends them too. The table ends with an option without a name.
- * Return the positional words; NULL, and a failure, if an option is unknown, lacks its value or has one too many. Sets
- * *wants_help at `--help`, and reads no further. */
-char **parse_options(const struct option *options, char **words, const char *command, bool *wants_help);
+enum { MAX_OPTIONS = 16 };
 
-/* Set *seconds to a duration, if one was given; fail if it is not positive. */
+/* What was given: the last value of each option, "" for a flag, NULL for none; all values of one; what follows. */
+struct given {
+    const char *values[MAX_OPTIONS];
+    struct list repeated;
+    char **arguments;
+};
+
+/* Read options up to the first positional argument; `--` ends them too. The table ends with a row without a name; its
+ * `value` is the usage. All values of the option `repeatable` are kept. Reads no further than `--help`.
+ * Returns false, and a failure, if an option is unknown, lacks its value or has one too many. */
+bool parse_options(const struct option *options, int repeatable, char **arguments, struct given *given);
+
+/* Set *seconds to a duration, if one was given; fail if it is not positive. `name` comes without its dashes. */
 bool parse_seconds(const char *name, const char *text, double *seconds);
 
 #endif

@@ -9,9 +9,9 @@
 
 #include "failure.h"
 #include "signals.h"
-#include "wire.h"
 
-static const char *const NAMES[] = {"unknown", "exited", "signaled", "timed-out", "unplaced", "refused", "lost"};
+static const char *const NAMES[] = {"unknown",     OUTCOME_EXITED,        OUTCOME_SIGNALED, OUTCOME_TIMED_OUT,
+                                    OUTCOME_OUTPUT_FAILED, OUTCOME_REFUSED, OUTCOME_LOST};
 
 static struct {
     char bytes[8 * CONTROL_LIMIT]; /* a call's id, six bytes for each of its own, and 2000 characters */
@@ -126,19 +126,24 @@ bool write_outcome(int fd, const struct outcome *outcome, const char *call_id, s
 {
     json.length = 0;
     add_end(outcome);
-    if (outcome->has_usage) {
+    if (id_length > 0) {
         add(", \"call\": ");
         add_string(call_id, id_length);
-        add_usage(&outcome->usage);
     }
+    if (outcome->stopped != NULL)
+        add(", \"stopped\": \"%s\"", outcome->stopped);
+    if (outcome->terminated > 0)
+        add(", \"terminated\": %llu", (unsigned long long)outcome->terminated);
+    if (outcome->has_started)
+        add_usage(&outcome->usage);
     add("}\n");
     return write_all(fd, json.bytes, json.length);
 }
 
-void say_outcome(const struct outcome *outcome)
+void print_outcome(const struct outcome *outcome)
 {
     const char *kind = NAMES[outcome->kind];
-    if (outcome->has_usage)
+    if (outcome->has_started)
         say("%s %d, ran %.3f s after %.3f s in the queue", kind, outcome->value, (double)outcome->usage.run_us / 1e6,
             (double)outcome->usage.queued_us / 1e6);
     else
@@ -147,5 +152,5 @@ void say_outcome(const struct outcome *outcome)
 
 int end_as(const struct outcome *outcome)
 {
-    return outcome->kind == KIND_SIGNALED ? die_of(outcome->value) : exit_code(outcome);
+    return outcome->kind == KIND_SIGNALED ? kill_self(outcome->value) : exit_code(outcome);
 }

@@ -1,4 +1,4 @@
-/* How a call ended, and what the caller does about it: outcome.py. */
+/* How a call ended, and what the client does about it: outcome.py. */
 
 #ifndef OUTCOME_H
 #define OUTCOME_H
@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* Nothing that was forgotten can be taken for a success: that is not 0. */
-enum kind { KIND_UNKNOWN, KIND_EXITED, KIND_SIGNALED, KIND_TIMED_OUT, KIND_UNPLACED, KIND_REFUSED, KIND_LOST };
+enum kind { KIND_UNKNOWN, KIND_EXITED, KIND_SIGNALED, KIND_TIMED_OUT, KIND_OUTPUT_FAILED, KIND_REFUSED, KIND_LOST };
 
 struct usage {
     uint64_t queued_us, run_us, user_us, system_us, max_rss;
@@ -19,7 +19,9 @@ struct outcome {
     enum kind kind;
     int value; /* the exit code of a command, the signal that killed it, or the code of a refusal */
     bool core_dumped;
-    bool has_usage;
+    bool has_started; /* there is a call id, and perhaps usage */
+    const char *stopped; /* who stopped the call, or NULL */
+    uint64_t terminated; /* background processes */
     struct usage usage;
 };
 
@@ -29,10 +31,10 @@ void take_failure(struct outcome *outcome);
 /* Write an outcome to a descriptor as one line of JSON: only the fields that mean something. False: see errno. */
 bool write_outcome(int fd, const struct outcome *outcome, const char *call_id, size_t id_length);
 
-/* Say an outcome on stderr. */
-void say_outcome(const struct outcome *outcome);
+/* Print an outcome on stderr. */
+void print_outcome(const struct outcome *outcome);
 
-/* End as the outcome says: return the code to exit with, or die of a signal. */
+/* End as the outcome is: return the code to exit with, or die of a signal. */
 int end_as(const struct outcome *outcome);
 
 /* Write all bytes, however long that takes; false: see errno. */

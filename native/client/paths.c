@@ -8,7 +8,7 @@
 
 #include "failure.h"
 
-enum { ROOM = 8 << 20 }; /* more than the words of an execve(2), each below a working folder */
+enum { ROOM = 8 << 20 }; /* more than the words of an execve(2), each below a working directory */
 
 static _Alignas(4096) char room[ROOM]; /* a page: most calls need no second one */
 static char *unused = room;
@@ -27,14 +27,14 @@ void give_back(void *place)
     unused = place;
 }
 
-char *working_folder(void)
+char *working_directory(void)
 {
-    char *folder = take_room(PATH_MAX);
-    if (folder == NULL)
+    char *directory = take_room(PATH_MAX);
+    if (directory == NULL)
         return NULL;
-    bool exists = getcwd(folder, PATH_MAX) != NULL;
-    give_back(folder);
-    return exists ? take_room(strlen(folder) + 1) : NULL;
+    bool exists = getcwd(directory, PATH_MAX) != NULL;
+    give_back(directory);
+    return exists ? take_room(strlen(directory) + 1) : NULL;
 }
 
 char *joined(const char *base, const char *path, const char *end)
@@ -76,21 +76,21 @@ static void normalize(char *path)
 
 char *absolute(const char *path)
 {
-    const char *base = *path == '/' ? "" : working_folder();
+    const char *base = *path == '/' ? "" : working_directory();
     if (base == NULL) {
-        fail(EXIT_USAGE, "%s starts at a working folder that has been removed", repr(path));
-        hint("say it from `/` on");
+        fail(EXIT_USAGE, PATH_NOT_ABSOLUTE_TEXT, quoted(path));
+        hint(PATH_NOT_ABSOLUTE_HINT);
         return NULL;
     }
     char *whole = joined(base, path, "");
     if (whole == NULL)
-        fail(EXIT_USAGE, "the path is too long: %s", path);
+        fail(EXIT_USAGE, PATH_TOO_LONG_TEXT, path);
     else
         normalize(whole);
     return whole;
 }
 
-size_t folder_length(const char *path, size_t length)
+size_t directory_length(const char *path, size_t length)
 {
     while (length > 0 && path[length - 1] != '/')
         length--;
@@ -100,15 +100,15 @@ size_t folder_length(const char *path, size_t length)
     return kept > 0 ? kept : length;
 }
 
-char *folder_of(const char *path)
+char *directory_of(const char *path)
 {
-    size_t length = folder_length(path, strlen(path));
-    char *folder = take_room(length + 1);
-    if (folder == NULL)
+    size_t length = directory_length(path, strlen(path));
+    char *directory = take_room(length + 1);
+    if (directory == NULL)
         return NULL;
-    memcpy(folder, path, length);
-    folder[length] = '\0';
-    return folder;
+    memcpy(directory, path, length);
+    directory[length] = '\0';
+    return directory;
 }
 
 bool ends_with(const char *text, const char *end)

@@ -12,8 +12,8 @@ void *take_room(size_t size);
 /* Give back a place, and all that was taken after it. */
 void give_back(void *place);
 
-/* Return the working folder, or NULL if it has been removed. */
-char *working_folder(void);
+/* Return the working directory, or NULL if it has been removed. */
+char *working_directory(void);
 
 /* Return `path` below `base`, or itself if it is absolute, with `end` after it; NULL if there is no room. */
 char *joined(const char *base, const char *path, const char *end);
@@ -21,11 +21,11 @@ char *joined(const char *base, const char *path, const char *end);
 /* Return the absolute path of `path` without `.`, `..` and double slashes; NULL, and a failure, if it has none. */
 char *absolute(const char *path);
 
-/* Return the length of a path's folder, as os.path.dirname() cuts it. */
-size_t folder_length(const char *path, size_t length);
+/* Return the length of a path's directory, as os.path.dirname() cuts it. */
+size_t directory_length(const char *path, size_t length);
 
-/* Return the path's folder; NULL if there is no room. */
-char *folder_of(const char *path);
+/* Return the path's directory; NULL if there is no room. */
+char *directory_of(const char *path);
 
 bool ends_with(const char *text, const char *end);
 

@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,11 +8,11 @@
 #include "failure.h"
 #include "paths.h"
 
-#define SOFTWARE "sidecall 0.1.0 native"
+#define SOFTWARE "sidecall " SOFTWARE_VERSION " native"
 
 enum {
-    MOST_WORDS = 64, /* of a call, that may name folders */
-    MOST_FOLDERS = 128,
+    MOST_ARGUMENTS = 64, /* of a call, that can name directories */
+    MOST_DIRECTORYS = 128,
 };
 
 /* A frame under construction. It counts what does not fit, so that the error can tell how long it would be. */
@@ -20,16 +21,16 @@ struct frame {
     size_t length, limit;
 };
 
-struct folder {
-    struct folder *next;
+struct directory {
+    struct directory *next;
     const char *path;
     size_t length;
     bool exists;
     uint64_t device, inode;
 };
 
-struct folders {
-    struct folder *first, **end;
+struct directories {
+    struct directory *first, **end;
     size_t count, existing;
 };
 
@@ -68,20 +69,12 @@ static void end_frame(struct channel *channel, struct frame *frame)
     channel->outgoing.end += frame->length;
 }
 
-static void put_hello(struct channel *channel, const enum mode *modes)
+void put_hello(struct channel *channel)
 {
-    struct frame frame = begin_frame(channel, HELLO, CONTROL_LIMIT);
-    bool passes = false, relays = false;
-    for (int i = 0; i < 3; i++) {
-        passes |= modes[i] == MODE_PASSED;
-        relays |= modes[i] == MODE_RELAYED;
-    }
+    struct frame frame = begin_frame(channel, MESSAGE_HELLO, CONTROL_LIMIT);
     put_integer(&frame, VERSION, 2);
-    put_integer(&frame, (uint64_t)passes + relays, 4);
-    if (passes)
-        put_string(&frame, "pass");
-    if (relays)
-        put_string(&frame, "relay");
+    put_integer(&frame, 0, 4); /* needs */
+    put_integer(&frame, 0, 4); /* knows */
     put_string(&frame, SOFTWARE);
     end_frame(channel, &frame);
 }
@@ -102,36 +95,36 @@ static void put_variables(struct frame *frame, const struct list *variables)
     }
 }
 
-static bool is_known(const struct folders *folders, const char *path, size_t length)
+static bool is_known(const struct directories *directories, const char *path, size_t length)
 {
-    for (const struct folder *known = folders->first; known != NULL; known = known->next)
+    for (const struct directory *known = directories->first; known != NULL; known = known->next)
         if (known->length == length && memcmp(known->path, path, length) == 0)
             return true;
     return false;
 }
 
-/* Note a path, and whether it is a folder; return false if it is known, or there are enough. */
-static bool note_folder(struct folders *folders, char *path, size_t length)
+/* Note a path, and whether it is a directory; return false if it is known, or there are enough. */
+static bool note_directory(struct directories *directories, char *path, size_t length)
 {
     struct stat status;
-    struct folder *folder;
-    if (folders->count == MOST_FOLDERS || is_known(folders, path, length) ||
-        (folder = take_room(sizeof *folder)) == NULL)
+    struct directory *directory;
+    if (directories->count == MOST_DIRECTORYS || is_known(directories, path, length) ||
+        (directory = take_room(sizeof *directory)) == NULL)
         return false;
     char after = path[length];
     path[length] = '\0';
     bool exists = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
     path[length] = after;
-    *folder = (struct folder){NULL, path, length, exists, exists ? status.st_dev : 0, exists ? status.st_ino : 0};
-    *folders->end = folder;
-    folders->end = &folder->next;
-    folders->count++;
-    folders->existing += exists;
+    *directory = (struct directory){NULL, path, length, exists, exists ? status.st_dev : 0, exists ? status.st_ino : 0};
+    *directories->end = directory;
+    directories->end = &directory->next;
+    directories->count++;
+    directories->existing += exists;
     return true;
 }
 
-/* Note each folder that a word leads through, if it is a path; of `--name=value` only the value may be one. */
-static void note_folders_of(struct folders *folders, const char *base, const char *word)
+/* Note each directory that a word leads through, if it is a path; of `--name=value` only the value may be one. */
+static void note_directories_of(struct directories *directories, const char *base, const char *word)
 {
     static char root[] = "/";
     const char *equals = strchr(word, '='), *value = *word != '-' ? word : equals != NULL ? equals + 1 : "";
@@ -145,8 +138,8 @@ static void note_folders_of(struct folders *folders, const char *base, const cha
         path = root;
         length = 1;
     }
-    while (note_folder(folders, path, length))
-        length = folder_length(path, length);
+    while (note_directory(directories, path, length))
+        length = directory_length(path, length);
 }
 
 /* Write a number in decimal before `end`; return where it begins. */
@@ -158,30 +151,30 @@ static char *decimal(char *end, uint64_t number)
     return end;
 }
 
-static void put_folder(struct frame *frame, const struct folder *folder)
+static void put_directory(struct frame *frame, const struct directory *directory)
 {
     char numbers[48], *end = numbers + sizeof numbers, *begin = end;
     *--begin = ':';
-    begin = decimal(begin, folder->inode);
+    begin = decimal(begin, directory->inode);
     *--begin = ':';
-    begin = decimal(begin, folder->device);
-    put_integer(frame, (size_t)(end - begin) + folder->length, 4);
+    begin = decimal(begin, directory->device);
+    put_integer(frame, (size_t)(end - begin) + directory->length, 4);
     put(frame, begin, (size_t)(end - begin));
-    put(frame, folder->path, folder->length);
+    put(frame, directory->path, directory->length);
 }
 
-static void put_folders(struct frame *frame, const char *base, const struct request *request)
+static void put_directories(struct frame *frame, const char *base, const struct request *request)
 {
-    struct folders found = {.end = &found.first};
+    struct directories found = {.end = &found.first};
     void *before = take_room(0);
-    note_folders_of(&found, base, "");
-    note_folders_of(&found, base, request->directory);
-    for (int i = 0; i < MOST_WORDS - 1 && request->arguments[i] != NULL; i++)
-        note_folders_of(&found, base, request->arguments[i]);
+    note_directories_of(&found, base, "");
+    note_directories_of(&found, base, request->directory);
+    for (int i = 0; i < MOST_ARGUMENTS - 1 && request->arguments[i] != NULL; i++)
+        note_directories_of(&found, base, request->arguments[i]);
     put_integer(frame, found.existing, 4);
-    for (const struct folder *folder = found.first; folder != NULL; folder = folder->next)
-        if (folder->exists)
-            put_folder(frame, folder);
+    for (const struct directory *directory = found.first; directory != NULL; directory = directory->next)
+        if (directory->exists)
+            put_directory(frame, directory);
     give_back(before);
 }
 
@@ -196,10 +189,21 @@ static uint64_t in_milliseconds(double seconds)
     return seconds > 0 && whole == 0 ? 1 : whole;
 }
 
+static void put_options(struct frame *frame, const struct request *request)
+{
+    char timeout[48];
+    snprintf(timeout, sizeof timeout, OPTION_TIMEOUT_MS "=%llu", (unsigned long long)in_milliseconds(request->timeout));
+    put_integer(frame, (uint64_t)(request->timeout > 0) + request->no_queue, 4);
+    if (request->timeout > 0)
+        put_string(frame, timeout);
+    if (request->no_queue)
+        put_string(frame, OPTION_QUEUE "=no");
+}
+
 static bool put_call(struct channel *channel, const struct request *request)
 {
-    const char *folder = working_folder(), *base = folder != NULL ? folder : ""; /* gone: no reason not to call */
-    struct frame frame = begin_frame(channel, CALL, CALL_LIMIT);
+    const char *directory = working_directory(), *base = directory != NULL ? directory : ""; /* gone: no reason not to call */
+    struct frame frame = begin_frame(channel, MESSAGE_CALL, CALL_LIMIT);
     size_t count = 0;
     while (request->arguments[count] != NULL)
         count++;
@@ -210,24 +214,33 @@ static bool put_call(struct channel *channel, const struct request *request)
     put_variables(&frame, &request->variables);
     put_string(&frame, request->directory);
     put_string(&frame, base);
-    put_folders(&frame, base, request);
-    put_integer(&frame, in_milliseconds(request->timeout), 8);
-    put_integer(&frame, request->no_wait ? FLAG_NO_WAIT : 0, 1);
+    put_directories(&frame, base, request);
+    put_options(&frame, request);
     for (int i = 0; i < 3; i++)
         put_integer(&frame, request->modes[i], 1);
     if (frame.length - HEADER > CALL_LIMIT) {
-        fail(EXIT_USAGE, "the call is too long: Call of %zu bytes is over its %d", frame.length - HEADER, CALL_LIMIT);
-        return hint("send large things on stdin, or as a file");
+        fail(EXIT_USAGE, CALL_TOO_LONG_TEXT, (unsigned long long)(frame.length - HEADER), (unsigned long long)CALL_LIMIT);
+        return hint(CALL_TOO_LONG_HINT);
     }
     end_frame(channel, &frame);
     return true;
 }
 
+/* The descriptors go with a write of their own: the server hands the connection on before it reads PASS. */
 bool send_request(struct channel *channel, const struct request *request)
 {
-    put_hello(channel, request->modes);
+    put_hello(channel);
     if (!put_call(channel, request))
         return false;
+    send_pending(channel);
+    for (int i = 0; i < 3; i++)
+        if (request->modes[i] == MODE_PASSED)
+            channel->passed[channel->passed_count++] = request->passed[i];
+    if (channel->passed_count == 0)
+        return true;
+    struct frame frame = begin_frame(channel, MESSAGE_PASS, 0);
+    channel->before_pass = filled(&channel->outgoing);
+    end_frame(channel, &frame);
     send_pending(channel);
     return true;
 }

@@ -1,4 +1,4 @@
-/* What is asked for, and how it is said: HELLO and CALL. */
+/* What to call: HELLO, CALL and PASS. */
 
 #ifndef REQUEST_H
 #define REQUEST_H
@@ -7,18 +7,22 @@
 #include "options.h"
 
 struct request {
-    const char *path; /* the service's socket */
+    const char *path; /* of the service's socket */
     const char *command;
     char **arguments;
     struct list variables; /* NAME or NAME=VALUE */
-    const char *directory; /* the working folder wanted, absolute; or empty */
-    double timeout, wait;  /* seconds, or 0 */
-    bool no_wait;
+    const char *directory; /* the working directory wanted, absolute; or empty */
+    double timeout, connect_timeout; /* seconds, or 0 */
+    bool no_queue;
     enum mode modes[3];
+    int passed[3]; /* the descriptor of a stream that is passed */
 };
 
-/* Send HELLO and CALL in one write, with the first byte the descriptors that the channel is to pass. A CALL that is too
- * long is not sent, and a failure. */
+/* Send HELLO and CALL and, if any stream is passed, behind them PASS with its descriptors. A CALL that is too long is not
+ * sent, and a failure. */
 bool send_request(struct channel *channel, const struct request *request);
+
+/* Send HELLO alone: what follows is not a CALL. */
+void put_hello(struct channel *channel);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include "signals.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -10,12 +9,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "failure.h"
-
-_Static_assert(SIGHUP == 1 && SIGUSR1 == 10 && SIGUSR2 == 12 && SIGCONT == 18 && SIGTSTP == 20,
-               "the protocol numbers signals as Linux does on x86 and Arm");
-
-static const int FORWARDED[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGTSTP};
+#include "../tables.h"
 
 static struct {
     int fd;
@@ -36,14 +30,22 @@ bool watch_signals(void)
 {
     sigset_t before;
     sigemptyset(&watched.signals);
-    for (size_t i = 0; i < sizeof FORWARDED / sizeof *FORWARDED; i++)
-        sigaddset(&watched.signals, FORWARDED[i]);
+    for (size_t i = 0; i < sizeof FORWARDED_SIGNALS / sizeof *FORWARDED_SIGNALS; i++)
+        sigaddset(&watched.signals, FORWARDED_SIGNALS[i]);
     sigprocmask(SIG_BLOCK, &watched.signals, &before);
-    for (size_t i = 0; i < sizeof FORWARDED / sizeof *FORWARDED; i++)
-        if (sigismember(&before, FORWARDED[i]))
-            sigdelset(&watched.signals, FORWARDED[i]);
+    for (size_t i = 0; i < sizeof FORWARDED_SIGNALS / sizeof *FORWARDED_SIGNALS; i++)
+        if (sigismember(&before, FORWARDED_SIGNALS[i]))
+            sigdelset(&watched.signals, FORWARDED_SIGNALS[i]);
     watched.fd = signalfd(-1, &watched.signals, SFD_NONBLOCK | SFD_CLOEXEC);
-    return watched.fd >= 0 || fail_short(errno);
+    return watched.fd >= 0;
+}
+
+bool is_ending(int number)
+{
+    for (size_t i = 0; i < sizeof ENDING_SIGNALS / sizeof *ENDING_SIGNALS; i++)
+        if (ENDING_SIGNALS[i] == number)
+            return true;
+    return false;
 }
 
 int signal_descriptor(void)
@@ -72,7 +74,7 @@ void unwatch_signals(void)
     watched.fd = -1;
 }
 
-int die_of(int number)
+int kill_self(int number)
 {
     struct rlimit none = {0, 0};
     sigset_t set;

@@ -8,7 +8,7 @@
 /* Have writing to what nobody reads, or beyond a limit, be an error instead of a signal. */
 void hold_back_write_signals(void);
 
-/* Have the signals that a call forwards arrive on a descriptor; false, and a failure, if that cannot be. */
+/* Have the signals that a call forwards arrive on a descriptor; false: see errno. */
 bool watch_signals(void);
 
 /* Return that descriptor, or -1. */
@@ -22,6 +22,9 @@ void unwatch_signals(void);
 
 /* End this process by a signal, as the command was ended, without a second core dump. Returns the code to exit with, as
  * shells report the signal, if this process survives: pid 1 of a container does. */
-int die_of(int number);
+int kill_self(int number);
+
+/* Whether a signal's default is to end a process, of those that a call forwards. */
+bool is_ending(int number);
 
 #endif

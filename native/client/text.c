@@ -4,11 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "printable.h"
-
 enum { RAW_SIZE = 2 << 20 }; /* a sentence about a word of 128 KiB, each byte of it escaped */
 
-static const size_t RANGES = sizeof NOT_PRINTABLE / sizeof *NOT_PRINTABLE;
+/* C1 controls, soft hyphen, zero width and bidirectional controls, line separators, invisible operators, byte order
+ * mark, interlinear annotations, tags. Sources: UnicodeData.txt (Cc, Cf, Zl, Zp); Unicode TR36, section 2. */
+static const struct {
+    uint32_t first, last;
+} ESCAPED[] = {
+    {0x80, 0x9f},     {0xad, 0xad},     {0x61c, 0x61c},   {0x180e, 0x180e},   {0x200b, 0x200f},   {0x2028, 0x202e},
+    {0x2060, 0x206f}, {0xd800, 0xdfff}, {0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe0fff},
+};
 
 /* Return how many bytes a character of UTF-8 has by its first one; 0 if it cannot be a first one. */
 static size_t length_by(uint8_t first)
@@ -57,34 +62,30 @@ bool is_utf8(const uint8_t *text, size_t length)
 
 bool is_printable(uint32_t character)
 {
-    size_t low = 0, high = RANGES;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (character > NOT_PRINTABLE[middle].last)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low == RANGES || character < NOT_PRINTABLE[low].first;
+    if (character < 0x80)
+        return character >= ' ' && character < 0x7f;
+    for (size_t i = 0; i < sizeof ESCAPED / sizeof *ESCAPED; i++)
+        if (character >= ESCAPED[i].first && character <= ESCAPED[i].last)
+            return false;
+    return true;
 }
 
-/* Write a character as itself, or escaped as Python does if it is not printable; return its bytes, at most 10. */
+/* Write a character as itself or, if it is not printable, each of its bytes escaped; return the size, at most 16. */
 static size_t spell(char *into, uint32_t character, const uint8_t *text, size_t length)
 {
-    if (is_printable(character)) {
-        memcpy(into, text, length);
-        return length;
+    static const char digits[] = "0123456789abcdef";
+    char *begin = into;
+    for (size_t i = 0; i < length; i++) {
+        if (is_printable(character)) {
+            *into++ = (char)text[i];
+            continue;
+        }
+        *into++ = '\\';
+        *into++ = 'x';
+        *into++ = digits[text[i] >> 4];
+        *into++ = digits[text[i] & 0xf];
     }
-    const char *short_form = character == '\n' ? "\\n" : character == '\r' ? "\\r" : character == '\t' ? "\\t" : NULL;
-    if (short_form != NULL) {
-        memcpy(into, short_form, 2);
-        return 2;
-    }
-    const char *format = character < 0x100 ? "\\x%02x" : character < 0x10000 ? "\\u%04x" : "\\U%08x";
-    char escaped[16];
-    int size = snprintf(escaped, sizeof escaped, format, (unsigned)character);
-    memcpy(into, escaped, (size_t)size);
-    return (size_t)size;
+    return (size_t)(into - begin);
 }
 
 void set_line(struct line *line, const void *bytes, size_t length)
@@ -112,21 +113,18 @@ void format_line(struct line *line, const char *format, va_list values)
     set_line(line, raw, length < 0 ? 0 : (size_t)length < sizeof raw ? (size_t)length : sizeof raw - 1);
 }
 
-const char *repr(const char *word)
+const char *quoted(const char *word)
 {
     static char spelled[RAW_SIZE / 2];
     const uint8_t *at = (const uint8_t *)word, *end = at + strlen(word);
-    char quote = strchr(word, '\'') != NULL && strchr(word, '"') == NULL ? '"' : '\'';
     size_t length = 0;
-    spelled[length++] = quote;
-    while (at < end && length < sizeof spelled - 16) {
+    spelled[length++] = '\'';
+    while (at < end && length < sizeof spelled - 20) {
         const uint8_t *text = at;
         uint32_t character = decode(&at, end);
-        if (character == (uint32_t)quote || character == '\\')
-            spelled[length++] = '\\';
         length += spell(spelled + length, character, text, (size_t)(at - text));
     }
-    spelled[length++] = quote;
+    spelled[length++] = '\'';
     spelled[length] = '\0';
     return spelled;
 }

@@ -1,4 +1,7 @@
-/* Texts: whatever a stranger put into a sentence, it is one printable line, in the characters that Python would show. */
+/* Texts: whatever untrusted input is in a sentence, it is one printable line.
+ *
+ * The rule: what is printable ASCII, or valid UTF-8 beyond it, stays; controls, bidirectional and other format controls,
+ * line separators and all bytes that are not UTF-8 are written as \\xNN, byte by byte. */
 
 #ifndef TEXT_H
 #define TEXT_H
@@ -10,7 +13,7 @@
 
 enum {
     MOST_CHARACTERS = 1000,                     /* of a reason or a hint */
-    LINE_SIZE = (MOST_CHARACTERS + 2) * 10 + 1, /* a character becomes ten bytes at the most: \U0001f600 */
+    LINE_SIZE = (MOST_CHARACTERS + 2) * 16 + 1, /* a character has four bytes at the most, an escape too */
 };
 
 struct line {
@@ -31,10 +34,10 @@ void set_line(struct line *line, const void *bytes, size_t length);
 /* Do that with what printf(3) would write. */
 void format_line(struct line *line, const char *format, va_list values);
 
-/* Return a word as Python's repr() writes it. One at a time: it is overwritten by the next. */
-const char *repr(const char *word);
+/* Return a word in single quotes, printable. One at a time: it is overwritten by the next. */
+const char *quoted(const char *word);
 
-/* Return what glibc, and so Python, says for an error: musl has other words for a few. */
+/* Return the text of glibc, and so of Python, for an error: musl has others for a few. */
 const char *error_text(int number);
 
 #endif

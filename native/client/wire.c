@@ -1,45 +1,10 @@
 #include "wire.h"
 
+#include <string.h>
+
 #include "failure.h"
 
-enum { IN_IDLE = 1 << STATE_IDLE, IN_READY = 1 << STATE_READY, IN_WAITING = 1 << STATE_WAITING,
-       IN_RUNNING = 1 << STATE_RUNNING, BEFORE_START = IN_READY | IN_WAITING };
-
-struct message {
-    const char *name;
-    uint32_t limit;
-    const char *fields; /* 1, 2, 4, 8: a number of that many bytes; s string, t text, l strings, r the rest */
-    int may_be_said;    /* by a service in one of these states; by none if only a caller says it */
-    enum state next;
-};
-
-static const struct message MESSAGES[] = {
-    [HELLO] = {"Hello", CONTROL_LIMIT, "2lt", IN_IDLE, STATE_READY},
-    [CALL] = {"Call", CALL_LIMIT, "sllssl81111", 0, 0},
-    [QUEUED] = {"Queued", CONTROL_LIMIT, "4", BEFORE_START, STATE_WAITING},
-    [STARTED] = {"Started", CONTROL_LIMIT, "t", BEFORE_START, STATE_RUNNING},
-    [REFUSED] = {"Refused", CONTROL_LIMIT, "1tt", BEFORE_START, STATE_DONE},
-    [EXIT] = {"Exit", CONTROL_LIMIT, "11188888", BEFORE_START | IN_RUNNING, STATE_DONE},
-    [DATA] = {"Data", MAX_DATA + 1, "1r", IN_RUNNING, STATE_RUNNING},
-    [END_OF_STREAM] = {"Eof", CONTROL_LIMIT, "1", IN_RUNNING, STATE_RUNNING},
-    [WINDOW] = {"Window", CONTROL_LIMIT, "14", IN_RUNNING, STATE_RUNNING},
-    [STOP] = {"Stop", CONTROL_LIMIT, "1", IN_RUNNING, STATE_RUNNING},
-    [SIGNAL] = {"Signal", CONTROL_LIMIT, "1", 0, 0},
-    [PING] = {"Ping", CONTROL_LIMIT, "", 0, 0},
-    [PONG] = {"Pong", CONTROL_LIMIT, "444488", IN_READY, STATE_READY},
-    [DESCRIBE] = {"Describe", CONTROL_LIMIT, "s", 0, 0},
-    [DESCRIPTION] = {"Description", DESCRIPTION_LIMIT, "s", IN_READY, STATE_READY},
-    [STATUS] = {"Status", CONTROL_LIMIT, "", 0, 0},
-    [CALLS] = {"Calls", CALLS_LIMIT, "s", IN_READY, STATE_READY},
-    [CANCEL] = {"Cancel", CONTROL_LIMIT, "t", 0, 0},
-};
-
-/* What is left of a payload while its fields are taken off. */
-struct reader {
-    const char *name;
-    const uint8_t *at;
-    size_t left;
-};
+enum { TYPES = sizeof LAYOUTS / sizeof *LAYOUTS, MAX_DIGITS = 19 };
 
 void put_number(uint8_t *into, uint64_t number, size_t size)
 {
@@ -57,18 +22,23 @@ uint64_t get_number(const uint8_t *from, size_t size)
 
 const char *message_name(int type)
 {
-    return (size_t)type < sizeof MESSAGES / sizeof *MESSAGES ? MESSAGES[type].name : NULL;
+    return type < TYPES ? LAYOUTS[type].name : NULL;
 }
 
 bool check_header(int type, uint64_t length)
 {
-    if (message_name(type) == NULL) {
-        fail(EXIT_PROTOCOL, "a frame of unknown type %d", type);
-        return hint("is the peer a sidecall service or caller?");
+    bool is_known = message_name(type) != NULL;
+    uint32_t limit = is_known ? LAYOUTS[type].limit : CONTROL_LIMIT;
+    if (!is_known && type < FIRST_IGNORABLE) {
+        fail(EXIT_PROTOCOL, "unknown message type %d", type);
+        return hint("check that the peer is sidecall");
     }
-    const struct message *message = &MESSAGES[type];
-    return length <= message->limit || fail(EXIT_PROTOCOL, "%s of %llu bytes is over its %u", message->name,
-                                            (unsigned long long)length, (unsigned)message->limit);
+    if (length <= limit)
+        return true;
+    return is_known ? fail(EXIT_PROTOCOL, "%s of %llu bytes exceeds its limit of %u", LAYOUTS[type].name,
+                           (unsigned long long)length, limit)
+                    : fail(EXIT_PROTOCOL, "message %d of %llu bytes exceeds its limit of %u", type,
+                           (unsigned long long)length, limit);
 }
 
 static bool take(struct reader *reader, size_t size)
@@ -107,7 +77,7 @@ static bool take_strings(struct reader *reader)
     if (!take_number(reader, 4, &count))
         return false;
     if (count * 4 > reader->left)
-        return fail(EXIT_PROTOCOL, "%s announces %llu strings, more than it can hold", reader->name,
+        return fail(EXIT_PROTOCOL, "%s announces %llu strings, more than fit", reader->name,
                     (unsigned long long)count);
     while (count-- > 0)
         if (!take_string(reader, false))
@@ -129,19 +99,61 @@ static bool take_field(struct reader *reader, char field)
 
 bool check_fields(int type, const uint8_t *payload, size_t length)
 {
-    struct reader reader = {MESSAGES[type].name, payload, length};
-    for (const char *field = MESSAGES[type].fields; *field != '\0'; field++)
+    struct reader reader = {LAYOUTS[type].name, payload, length};
+    for (const char *field = LAYOUTS[type].fields; *field != '\0'; field++)
         if (!take_field(&reader, *field))
             return false;
-    return reader.left == 0 || fail(EXIT_PROTOCOL, "%s has %zu bytes too many", reader.name, reader.left);
+    return reader.left == 0 || fail(EXIT_PROTOCOL, "%s has %zu excess bytes", reader.name, reader.left);
+}
+
+uint64_t next_number(struct reader *reader, size_t size)
+{
+    uint64_t number = 0;
+    take_number(reader, size, &number);
+    return number;
+}
+
+struct slice next_string(struct reader *reader)
+{
+    size_t length = (size_t)next_number(reader, 4);
+    struct slice slice = {(const char *)reader->at, length};
+    take(reader, length);
+    return slice;
+}
+
+struct slice find_detail(struct reader entries, const char *name)
+{
+    size_t size = strlen(name);
+    for (uint64_t count = next_number(&entries, 4); count > 0; count--) {
+        struct slice entry = next_string(&entries);
+        if (entry.length > size && memcmp(entry.bytes, name, size) == 0 && entry.bytes[size] == '=')
+            return (struct slice){entry.bytes + size + 1, entry.length - size - 1};
+    }
+    return (struct slice){NULL, 0};
+}
+
+uint64_t find_number(struct reader entries, const char *name)
+{
+    struct slice value = find_detail(entries, name);
+    uint64_t number = 0;
+    for (size_t i = 0; i < value.length; i++) {
+        if (value.length > MAX_DIGITS || value.bytes[i] < '0' || value.bytes[i] > '9')
+            return 0;
+        number = number * 10 + (uint64_t)(value.bytes[i] - '0');
+    }
+    return number;
 }
 
 bool move_state(enum state *state, int type)
 {
-    static const char *const names[] = {"idle", "ready", "waiting", "running", "done"};
-    const struct message *message = &MESSAGES[type];
-    if ((message->may_be_said & 1 << *state) == 0)
-        return fail(EXIT_PROTOCOL, "%s does not fit a service that is %s", message->name, names[*state]);
-    *state = message->next;
+    bool is_known = message_name(type) != NULL;
+    if (!is_known && *state == STATE_IDLE)
+        return fail(EXIT_PROTOCOL, "the server does not begin with Hello");
+    if (!is_known)
+        return true;
+    int after = LAYOUTS[type].after[*state];
+    if (after == 0)
+        return fail(EXIT_PROTOCOL, "%s does not fit a server that is %s", LAYOUTS[type].name, STATE_NAMES[*state]);
+    *state = (enum state)(after - 1);
     return true;
 }

@@ -1,4 +1,4 @@
-/* PROTOCOL.md as data: what messages there are, and whether what a service says is one that it may say now. No I/O. */
+/* PROTOCOL.md as code: whether bytes from a server are a message that it may send now. No I/O; the tables are tables.h. */
 
 #ifndef WIRE_H
 #define WIRE_H
@@ -7,59 +7,49 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    HELLO = 1,
-    CALL = 2,
-    QUEUED = 3,
-    STARTED = 4,
-    REFUSED = 5,
-    EXIT = 6,
-    DATA = 7,
-    END_OF_STREAM = 8,
-    WINDOW = 9,
-    STOP = 10,
-    SIGNAL = 11,
-    PING = 16,
-    PONG = 17,
-    DESCRIBE = 18,
-    DESCRIPTION = 19,
-    STATUS = 20,
-    CALLS = 21,
-    CANCEL = 22,
+#include "../tables.h"
 
-    VERSION = 1,
-    HEADER = 5,
-    CONTROL_LIMIT = 64 << 10,
-    CALL_LIMIT = 2 << 20,
-    DESCRIPTION_LIMIT = 1 << 20,
-    CALLS_LIMIT = 16 << 20,
-    MAX_DATA = 64 << 10,
-    INITIAL_WINDOW = 256 << 10,
-    FLAG_NO_WAIT = 1,
-    DESCRIPTORS_LOST = 1,
+enum { HEADER = 5 };
+
+/* What is left of a payload while its fields are taken off. */
+struct reader {
+    const char *name;
+    const uint8_t *at;
+    size_t left;
 };
 
-enum mode { MODE_NONE = 0, MODE_PASSED = 1, MODE_RELAYED = 2 };
-
-/* The service's state; the caller's follows from it, since it says nothing but HELLO, CALL and what goes with it. */
-enum state { STATE_IDLE, STATE_READY, STATE_WAITING, STATE_RUNNING, STATE_DONE };
+/* A string of a payload, where it lies. */
+struct slice {
+    const char *bytes;
+    size_t length;
+};
 
 void put_number(uint8_t *into, uint64_t number, size_t size);
 
 uint64_t get_number(const uint8_t *from, size_t size);
 
-/* Return what a message is called; NULL for no message. */
+/* Return the name of a message; NULL for an unknown type. */
 const char *message_name(int type);
 
-/* Each of these returns whether all is well, and notes a failure if not. */
+/* Take fields off a payload that has been checked. */
+uint64_t next_number(struct reader *reader, size_t size);
+struct slice next_string(struct reader *reader);
 
-/* Check a frame by its header: its type is known, it is not too long. */
+/* Find NAME in the entries NAME=VALUE that come next, without taking them; .bytes is NULL if it is not there. */
+struct slice find_detail(struct reader entries, const char *name);
+
+/* Return that value as a decimal number; 0 if it is absent or malformed. */
+uint64_t find_number(struct reader entries, const char *name);
+
+/* Each of these returns whether all is well, and records a failure if not. */
+
+/* Check a frame by its header: its type is known or can be ignored, it is not too long. */
 bool check_header(int type, uint64_t length);
 
 /* Check that a payload has exactly the fields of its message. */
 bool check_fields(int type, const uint8_t *payload, size_t length);
 
-/* Move the service's state for a message of it, if it may say that now. */
+/* Move the server's state for a message, if it may be sent in that state. */
 bool move_state(enum state *state, int type);
 
 #endif

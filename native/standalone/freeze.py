@@ -3,10 +3,10 @@
 Run by the Python whose library is linked in: bytecode belongs to one version, and what its C modules lack is said here.
 
 usage: freeze.py CPYTHON SOURCE SCRIPT OUT
-    CPYTHON  the folder in which it was built
-    SOURCE   the folder that has the package `sidecall`
+    CPYTHON  the directory in which it was built
+    SOURCE   the directory that has the package `sidecall`
     SCRIPT   the command, which becomes `__main__`
-    OUT      the folder for `frozen.bin`, all code one after the other, and `frozen.h`, which says what is where
+    OUT      the directory for `frozen.bin`, all code one after the other, and `frozen.h`, which says what is where
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a command in the container next door as if it were local.
+"""Run a command in the container next acceptor as if it were local.
 
 `run` is the library's way to make a call, `run_async` the same for asyncio; `python -m sidecall` and the `sidecall`
 command are the other two.
@@ -6,7 +6,7 @@ command are the other two.
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecall.client.aio import run_async
     from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run

@@ -33,7 +33,7 @@ except ImportError:
         """Return a descriptor for a path, resolved as told. Source: the man page.
 
         Args:
-            root: a descriptor of the folder that the path is relative to.
+            root: a descriptor of the directory that the path is relative to.
             path: the path.
             flags: as for open(2).
             resolve: how: RESOLVE_… flags.

@@ -9,14 +9,14 @@ The numbers follow sysexits(3) where it has one, and GNU timeout(1), env(1) and 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
+from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import ClassVar
 
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_BUG = 70
-EXIT_UNPLACED = 73
+EXIT_OUTPUT_FAILED = 73
 EXIT_BUSY = 75
 EXIT_PROTOCOL = 76
 EXIT_DENIED = 77
@@ -75,10 +75,10 @@ class ServiceUnavailable(SidecallError):
     code = EXIT_UNAVAILABLE
 
 
-class CannotPlace(SidecallError):
+class CannotCreateOutput(SidecallError):
     """A file cannot be put into its place."""
 
-    code = EXIT_UNPLACED
+    code = EXIT_OUTPUT_FAILED
 
 
 class ServiceBusy(SidecallError):

@@ -1,24 +1,25 @@
-"""How a call ended, and what the caller does about it. Pure: no process is touched here.
+"""How a call ended, and which exit code that is. Pure: no process is touched here.
 
-The words are those of the design: a call is *exited n*, *signaled s*, *timed out*, *refused* or *lost*; they are
-never mixed up, and only the first two speak of the command's own end. One more: *unplaced*, the command returned 0 but
-what it wrote could not be put into its place.
+A call is *exited n*, *signaled s*, *timed out*, *refused* or *lost*; they are never mixed up, and only the first two
+describe the command's own end. One more: *output-failed*, the command exited with 0 but its output could not be created.
 """
 
 from __future__ import annotations
 
-from sidecall._record import Record
-from sidecall.errors import EXIT_LOST, EXIT_TIMED_OUT, EXIT_UNPLACED, ConnectionLost, SidecallError
+from dataclasses import asdict, dataclass
+
+from sidecall.errors import EXIT_LOST, EXIT_OUTPUT_FAILED, EXIT_TIMED_OUT, ConnectionLost, SidecallError
 
 EXITED = "exited"
 SIGNALED = "signaled"
 TIMED_OUT = "timed-out"
-UNPLACED = "unplaced"
+OUTPUT_FAILED = "output-failed"
 REFUSED = "refused"
 LOST = "lost"
 
 
-class Usage(Record):
+@dataclass(frozen=True)
+class Usage:
     """What a call took: times in seconds, memory in bytes. Source: wait4(2) and the server's clock."""
 
     queued: float
@@ -28,11 +29,20 @@ class Usage(Record):
     max_rss: int
 
 
-class Outcome(Record):
+@dataclass(frozen=True)
+class Outcome:
     """How one call ended.
 
-    `value` is the exit code of an exited command, the number of the signal that killed it, or the code of a refusal.
-    `reason` and `hint` are for people and empty where the command ended by itself.
+    Attributes:
+        kind: one of the names above.
+        value: the exit code of an exited command, the number of the signal that killed it, or the code of a refusal.
+        core_dumped: whether the kernel wrote a core dump.
+        reason: for people; empty where the command ended by itself.
+        hint: what can be done about it.
+        call_id: the call's id; empty if it never started.
+        stopped: who stopped the call: `client`, `timeout`, `operator` or `shutdown`; empty if nobody did.
+        terminated: how many background processes were terminated after the command had exited by itself.
+        usage: what the call took; None if that is unknown.
     """
 
     kind: str
@@ -41,6 +51,8 @@ class Outcome(Record):
     reason: str = ""
     hint: str = ""
     call_id: str = ""
+    stopped: str = ""
+    terminated: int = 0
     usage: Usage | None = None
 
     @property
@@ -54,7 +66,7 @@ class Outcome(Record):
         codes = {
             SIGNALED: 128 + self.value,
             TIMED_OUT: EXIT_TIMED_OUT,
-            UNPLACED: EXIT_UNPLACED,
+            OUTPUT_FAILED: EXIT_OUTPUT_FAILED,
             LOST: EXIT_LOST,
         }
         return codes.get(self.kind, self.value)
@@ -70,8 +82,12 @@ class Outcome(Record):
             fields |= {"exit_code": self.exit_code, "reason": self.reason, "hint": self.hint}
         if self.call_id:
             fields["call"] = self.call_id
+        if self.stopped:
+            fields["stopped"] = self.stopped
+        if self.terminated:
+            fields["terminated"] = self.terminated
         if self.usage is not None:
-            fields["usage"] = dict(zip(Usage.FIELDS, self.usage.astuple(), strict=True))
+            fields["usage"] = asdict(self.usage)
         return fields
 
 

@@ -69,21 +69,21 @@ CAT = m.Call(b"fed", (), (), b"", b"/", (), 0, 0, m.PASSED, m.PASSED, m.PASSED)
 
 
 @pytest.fixture
-def data(folder: Path) -> Path:
+def data(directory: Path) -> Path:
     """Return the volume; a secret lies beside it."""
-    (folder / "data").mkdir()
-    (folder / "secret").write_text("SECRET")
-    (folder / "data" / "file").write_text("harmless")
-    return folder / "data"
+    (directory / "data").mkdir()
+    (directory / "secret").write_text("SECRET")
+    (directory / "data" / "file").write_text("harmless")
+    return directory / "data"
 
 
 @pytest.fixture
-def kit(serve: Callable[..., Server], folder: Path, data: Path) -> Iterator[Server]:
+def kit(serve: Callable[..., Server], directory: Path, data: Path) -> Iterator[Server]:
     """Return the service under attack."""
-    (folder / "kit.toml").write_text(CONFIG)
-    server = serve("-v", "--config", str(folder / "kit.toml"))
+    (directory / "kit.toml").write_text(CONFIG)
+    server = serve("-v", "--config", str(directory / "kit.toml"))
     assert client.run("kit", ["read", "--file", f"{data}/file"], stdout=client.PIPE).stdout == b"harmless"
-    before = descriptors(server)  # the folder for the calls' folders among them
+    before = descriptors(server)  # the directory for the calls' directories among them
     yield server
     assert client.run("kit", ["print"], timeout=20).returncode == 0
     deadline = time.monotonic() + 15
@@ -93,14 +93,14 @@ def kit(serve: Callable[..., Server], folder: Path, data: Path) -> Iterator[Serv
 
 
 def descriptors(server: Server) -> int:
-    """Count what a server has open, but for the lines to idle keepers."""
+    """Count what a server has open, but for the lines to idle supervisors."""
     time.sleep(0.2)
     pid = server.process.pid
     nurseries = open_text(f"/proc/{pid}/task/{pid}/children").split()
-    keepers = [
-        keeper for nursery in nurseries for keeper in open_text(f"/proc/{nursery}/task/{nursery}/children").split()
+    supervisors = [
+        supervisor for forkserver in nurseries for supervisor in open_text(f"/proc/{forkserver}/task/{forkserver}/children").split()
     ]
-    return len(os.listdir(f"/proc/{pid}/fd")) - len(keepers)
+    return len(os.listdir(f"/proc/{pid}/fd")) - len(supervisors)
 
 
 def open_text(path: str) -> str:
@@ -134,7 +134,7 @@ PATHS = {
     "`/proc/self/root`": "/proc/self/root/etc/passwd",
     "`..` to `/proc/self/root`": "{data}/" + "../" * 30 + "proc/self/root/etc/passwd",
     "link out of the volume": "{data}/link",
-    "link to the folder above": "{data}/up/secret",
+    "link to the directory above": "{data}/up/secret",
     "link through `/proc`": "{data}/magic/etc/passwd",
 }
 
@@ -163,21 +163,21 @@ SWAP_LINK = """
     os.replace("spare", "victim")
     time.sleep(random.uniform(0, 0.002))
 """
-SWAP_FOLDER = """
-    os.rename("folder", "away")
-    os.symlink("../outside", "folder")
+SWAP_DIR = """
+    os.rename("directory", "away")
+    os.symlink("../outside", "directory")
     time.sleep(random.uniform(0, 0.002))
-    os.unlink("folder")
-    os.rename("away", "folder")
+    os.unlink("directory")
+    os.rename("away", "directory")
     time.sleep(random.uniform(0, 0.002))
 """
 
 
 @contextlib.contextmanager
-def repeated(steps: str, folder: Path) -> Iterator[None]:
+def repeated(steps: str, directory: Path) -> Iterator[None]:
     """Repeat `steps` in a process of their own, on its own processor, with pauses that fall differently each time."""
     program = f"import os, pathlib, random, time\nwhile True:{steps}"
-    with subprocess.Popen([sys.executable, "-I", "-c", program], cwd=folder) as attacker:
+    with subprocess.Popen([sys.executable, "-I", "-c", program], cwd=directory) as attacker:
         try:
             yield
             assert attacker.poll() is None, "the attacker gave up"
@@ -204,15 +204,15 @@ def test_swapping_a_link_between_check_and_use_wins_nothing(kit: Server, data: P
     table("link swapped between check and use, until it was met 75 times", f"never followed: {ends}")
 
 
-def test_swapping_a_folder_wins_nothing(kit: Server, data: Path, table: Table) -> None:
-    """A file is written into the folder that was checked, or not at all."""
-    outside, folder, ends = data.parent / "outside", data / "folder", {"written": 0, "refused": 0}
+def test_swapping_a_directory_wins_nothing(kit: Server, data: Path, table: Table) -> None:
+    """A file is written into the directory that was checked, or not at all."""
+    outside, directory, ends = data.parent / "outside", data / "directory", {"written": 0, "refused": 0}
     outside.mkdir()
-    folder.mkdir()
-    with repeated(SWAP_FOLDER, data):
+    directory.mkdir()
+    with repeated(SWAP_DIR, data):
         for number in range(3000):
             try:
-                client.run("kit", ["write", "--file", f"{folder}/{number}"], input=b"x", check=True)
+                client.run("kit", ["write", "--file", f"{directory}/{number}"], input=b"x", check=True)
             except errors.SidecallError:
                 ends["refused"] += 1
             else:
@@ -221,9 +221,9 @@ def test_swapping_a_folder_wins_nothing(kit: Server, data: Path, table: Table) -
                 break
     assert min(ends.values()) >= 50, f"the race was never a race: {ends}"
     assert list(outside.iterdir()) == []
-    found = next(place for place in (folder, data / "away") if place.is_dir() and not place.is_symlink())
+    found = next(place for place in (directory, data / "away") if place.is_dir() and not place.is_symlink())
     assert len(list(found.iterdir())) == ends["written"]
-    table("folder swapped for a link while a file is made in it, until it was met 50 times", "nothing was made outside")
+    table("directory swapped for a link while a file is made in it, until it was met 50 times", "nothing was made outside")
 
 
 @pytest.mark.parametrize("value", ["-rf", "--help", "-"])
@@ -355,17 +355,17 @@ def test_truncated_descriptors_are_refused(kit: Server, table: Table) -> None:
 def test_a_directory_is_no_stream(kit: Server, table: Table) -> None:
     """It would lead out of the service's file system."""
     with connect(kit) as sock:
-        folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
-        passed = array.array("i", [folder] * 3)
+        directory = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        passed = array.array("i", [directory] * 3)
         sock.sendmsg([encode(HELLO) + encode(CAT)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
-        os.close(folder)
+        os.close(directory)
         heard = answer(sock)
     assert b"a directory was passed as a stream" in heard
     table("a directory as a descriptor", "refused")
 
 
 def test_a_fake_server_is_not_called(sidecall: Run, table: Table) -> None:
-    """In a folder that others may write to, anybody could have made the socket."""
+    """In a directory that others may write to, anybody could have made the socket."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
     with tempfile.TemporaryDirectory() as shared:
@@ -381,4 +381,4 @@ def test_a_fake_server_is_not_called(sidecall: Run, table: Table) -> None:
                 server.kill()
             assert (done.returncode, reason in done.stderr) == (77, True), done
             said = done.stderr.decode().splitlines()[0][10:].replace(shared, "…")
-            table(f"a fake server's socket in a folder of mode {mode:o}", f"not called: {said}")
+            table(f"a fake server's socket in a directory of mode {mode:o}", f"not called: {said}")

@@ -24,7 +24,7 @@ COMMAND = {
     "summary": ODD,
     "timeout": None,
     "environment": [ODD],
-    "working_folder": True,
+    "working_directory": True,
     "stdin": True,
     "parameters": [{"name": ODD, "type": ODD, "required": True, "help": ODD, "default": ODD}],
 }
@@ -32,10 +32,10 @@ DESCRIPTION = {"service": ODD, "any_command": False, "volumes": {ODD: {"path": O
 CALL = {"call": ODD, "state": ODD, "uid": 1, "seconds": 1, "command": ODD}
 
 
-def ask(folder: Path, answer: m.Message, *words: str) -> tuple[int, str]:
+def ask(directory: Path, answer: m.Message, *words: str) -> tuple[int, str]:
     """Return how `sidecall` ends that asks a service which answers so, and all that it says."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "odd.sock"))
+        listener.bind(str(directory / "odd.sock"))
         listener.listen()
 
         def serve() -> None:
@@ -53,22 +53,22 @@ def ask(folder: Path, answer: m.Message, *words: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("answer", [b"{", b"[]", b"null", b"\xff", b"{}", b"[" * 100_000, b'{"any_command": 0}'])
 @pytest.mark.parametrize("words", [("describe", "odd"), ("exec", "odd", "x", "--help")])
-def test_what_is_no_description_is_a_broken_protocol(folder: Path, words: tuple[str, ...], answer: bytes) -> None:
+def test_what_is_no_description_is_a_broken_protocol(directory: Path, words: tuple[str, ...], answer: bytes) -> None:
     """A description that is none ends with 76 and one sentence."""
-    code, said = ask(folder, m.Description(answer), *words)
+    code, said = ask(directory, m.Description(answer), *words)
     assert (code, said) == (76, "sidecall: the service answered with something that is no description\n")
 
 
 @pytest.mark.parametrize("answer", [b"{", b"null", b"\xff", b"[1]", b"[{}]"])
-def test_what_is_no_list_of_calls_is_a_broken_protocol(folder: Path, answer: bytes) -> None:
+def test_what_is_no_list_of_calls_is_a_broken_protocol(directory: Path, answer: bytes) -> None:
     """So does a list of calls."""
-    code, said = ask(folder, m.Calls(answer), "status", "odd")
+    code, said = ask(directory, m.Calls(answer), "status", "odd")
     assert (code, said) == (76, "sidecall: the service answered with something that is no list of calls\n")
 
 
-def test_what_is_no_json_is_not_passed_on_as_such(folder: Path) -> None:
+def test_what_is_no_json_is_not_passed_on_as_such(directory: Path) -> None:
     """Nor does `--json` print what is none."""
-    code, said = ask(folder, m.Description(b'{"\x1b'), "describe", "--json", "odd")
+    code, said = ask(directory, m.Description(b'{"\x1b'), "describe", "--json", "odd")
     assert (code, said) == (76, "sidecall: the service answered with something that is no JSON\n")
 
 
@@ -82,17 +82,17 @@ def test_what_is_no_json_is_not_passed_on_as_such(folder: Path) -> None:
         (("ping", "odd"), m.Pong(1, 1, 1, 1, 1, 1)),
     ],
 )
-def test_a_terminal_sees_printable_text_only(folder: Path, words: tuple[str, ...], answer: m.Message) -> None:
+def test_a_terminal_sees_printable_text_only(directory: Path, words: tuple[str, ...], answer: m.Message) -> None:
     """What a service calls things cannot control the terminal that shows it."""
-    code, said = ask(folder, answer, *words)
+    code, said = ask(directory, answer, *words)
     assert code == 0
     assert "title" in said
     assert said.replace("\n", "").isprintable()
 
 
-def test_a_calls_name_is_printable_too(folder: Path) -> None:
+def test_a_calls_name_is_printable_too(directory: Path) -> None:
     """What `-v` says of a call holds no control character of the service's."""
-    code, said = ask(folder, m.Started(ODD), "exec", "-v", "--no-stdin", "odd", "true")
+    code, said = ask(directory, m.Started(ODD), "exec", "-v", "--no-stdin", "odd", "true")
     assert code == 125
     assert "started as call x\\x1b]0;title" in said
     assert said.replace("\n", "").isprintable()

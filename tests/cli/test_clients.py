@@ -75,12 +75,12 @@ class Service:
         self._listener.close()
 
 
-def run(program: str, folder: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
+def run(program: str, directory: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
     """Return how a client ended, what it wrote, and what it asked for."""
-    path, outcome = folder / "odd.sock", folder / "outcome"
+    path, outcome = directory / "odd.sock", directory / "outcome"
     service = Service(path, answer) if answer is not None else None
     with outcome.open("wb") as out:
-        given = {"env": {**os.environ, "SIDECALL_DIR": str(folder)}, "input": b"some input", **options}
+        given = {"env": {**os.environ, "SIDECALL_DIR": str(directory)}, "input": b"some input", **options}
         done = subprocess.run(
             [program, "exec", "--outcome-fd", str(out.fileno()), *words],
             capture_output=True, check=False, timeout=30, pass_fds=[out.fileno()], **given
@@ -95,9 +95,9 @@ def run(program: str, folder: Path, words: tuple[Any, ...], answer: bytes | None
     return done.returncode, done.stdout, done.stderr.replace(fd.encode() or b"\0", b"N"), outcome.read_bytes(), asked
 
 
-def agree(folder: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
+def agree(directory: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
     """Check that both clients do the same; return what."""
-    python, native = (run(program, folder, words, answer, **options) for program in (SIDECALL, CLIENT))
+    python, native = (run(program, directory, words, answer, **options) for program in (SIDECALL, CLIENT))
     assert native == python
     return native
 
@@ -146,16 +146,16 @@ def agree(folder: Path, words: tuple[Any, ...], answer: bytes | None, **options:
         ("n" * 2000, "true"),
         ("/etc/passwd", "true"),
         ("/etc/passwd/x.sock", "true"),
-        ("/no/such/folder/x.sock", "true"),
-        ("//no/such/../folder/./x.sock", "true"),
+        ("/no/such/directory/x.sock", "true"),
+        ("//no/such/../directory/./x.sock", "true"),
         ("x.sock", "true"),
         ("/dev/null", "true"),
         ("/", "true"),
     ],
 )
-def test_a_call_that_cannot_be_made_ends_in_the_same_words(folder: Path, words: tuple[Any, ...]) -> None:
+def test_a_call_that_cannot_be_made_ends_in_the_same_words(directory: Path, words: tuple[Any, ...]) -> None:
     """Usage errors, names and paths: the same code, sentence, hint and outcome."""
-    agree(folder, words, None, cwd=folder)
+    agree(directory, words, None, cwd=directory)
 
 
 @pytest.mark.parametrize(
@@ -182,24 +182,24 @@ def test_a_call_that_cannot_be_made_ends_in_the_same_words(folder: Path, words: 
         ("--", "odd", "--help", "-v"),
     ],
 )
-def test_both_clients_ask_the_same(folder: Path, words: tuple[Any, ...]) -> None:
-    """The same CALL with the same folders, features and passed descriptors goes out."""
-    (folder / "sub" / "deep").mkdir(parents=True)
-    assert agree(folder, words, BEGUN, cwd=folder)[-1][1] is not None
+def test_both_clients_ask_the_same(directory: Path, words: tuple[Any, ...]) -> None:
+    """The same CALL with the same directories, features and passed descriptors goes out."""
+    (directory / "sub" / "deep").mkdir(parents=True)
+    assert agree(directory, words, BEGUN, cwd=directory)[-1][1] is not None
 
 
-def test_a_call_that_is_too_long_is_refused_here(folder: Path) -> None:
+def test_a_call_that_is_too_long_is_refused_here(directory: Path) -> None:
     """It is said how long it is; nothing is sent."""
     words = (*("--env=BIG", "--env", "SMALL") * 20, "odd", "true")
-    environ = {**os.environ, "SIDECALL_DIR": str(folder), "BIG": "x" * 120_000, "SMALL": "y"}
-    code, _, said, *_ = agree(folder, words, BEGUN, env=environ)
+    environ = {**os.environ, "SIDECALL_DIR": str(directory), "BIG": "x" * 120_000, "SMALL": "y"}
+    code, _, said, *_ = agree(directory, words, BEGUN, env=environ)
     assert (code, said[:44]) == (64, b"sidecall: the call is too long: Call of 2400")
 
 
 @pytest.mark.parametrize("shape", ["deep", "name"])
-def test_a_long_path_is_reached_through_its_folder(folder: Path, shape: str) -> None:
+def test_a_long_path_is_reached_through_its_directory(directory: Path, shape: str) -> None:
     """A socket's path may be longer than an address; its own name may not."""
-    deep = folder / ("d" * 120)
+    deep = directory / ("d" * 120)
     deep.mkdir()
     name = "odd.sock" if shape == "deep" else "o" * 104 + ".sock"
     os.chdir(deep)
@@ -210,7 +210,7 @@ def test_a_long_path_is_reached_through_its_folder(folder: Path, shape: str) -> 
     done = subprocess.run([CLIENT, "exec", str(deep / name), "true"], capture_output=True, check=False)
     if shape == "name":
         service.close()
-        assert agree(folder, (str(deep / name), "true"), None)[0] == 69
+        assert agree(directory, (str(deep / name), "true"), None)[0] == 69
     else:
         service.close()
         assert done.returncode == 5
@@ -218,13 +218,13 @@ def test_a_long_path_is_reached_through_its_folder(folder: Path, shape: str) -> 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o000])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_socket_that_anybody_could_have_made_is_not_trusted(folder: Path, mode: int) -> None:
-    """A folder that is open to all, a stranger's service, a folder that lets nobody in."""
-    for parent in folder.parents:
+def test_a_socket_that_anybody_could_have_made_is_not_trusted(directory: Path, mode: int) -> None:
+    """A directory that is open to all, a stranger's service, a directory that lets nobody in."""
+    for parent in directory.parents:
         parent.chmod(parent.stat().st_mode | 0o005)
-    binary, public = folder / "client", folder / "public"
+    binary, public = directory / "client", directory / "public"
     shutil.copy(CLIENT, binary)
-    folder.chmod(0o755)
+    directory.chmod(0o755)
     public.mkdir()
     os.chown(public, 2, 2)
     path = public / "odd.sock"
@@ -330,35 +330,35 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("mode", ["--relay", "--no-stdin", "-v"])
-def test_every_answer_ends_a_call_the_same_way(folder: Path, mode: str) -> None:
+def test_every_answer_ends_a_call_the_same_way(directory: Path, mode: str) -> None:
     """The same code, words, output and JSON, whatever a service says."""
     for answer in ANSWERS:
-        agree(folder, (mode, "odd", "true"), answer)
+        agree(directory, (mode, "odd", "true"), answer)
 
 
 @pytest.mark.parametrize("name", ["od\x1b[2Jd", "o\u202ed\n", "d" * 200 + "/../" * 30 + "odd"])
-def test_a_name_is_shown_in_printable_words(folder: Path, name: str) -> None:
+def test_a_name_is_shown_in_printable_words(directory: Path, name: str) -> None:
     """What a caller is called to wait for may hold anything, and be long."""
-    path = folder / "odd.sock"
-    link = os.path.join(folder, name + ".sock")
+    path = directory / "odd.sock"
+    link = os.path.join(directory, name + ".sock")
     if "/" in name:
-        name, link = f"{folder}/./././" + "./" * 600 + "odd.sock", ""
+        name, link = f"{directory}/./././" + "./" * 600 + "odd.sock", ""
     else:
         os.symlink(path, link)
     answer = HEARD + encode(m.Queued(3)) + encode(m.Started("x")) + exit_message(0, 5)
-    ended, _, said, *_ = agree(folder, (name, "true"), answer)
+    ended, _, said, *_ = agree(directory, (name, "true"), answer)
     assert ended == 5
     assert said.decode().replace("\n", "").isprintable()
     assert 0 < len(said) < 1100
 
 
-def test_descriptors_that_got_lost_are_the_same_to_both(folder: Path) -> None:
+def test_descriptors_that_got_lost_are_the_same_to_both(directory: Path) -> None:
     """Where nothing was passed, nothing can have been lost: the service breaks the protocol."""
-    end = agree(folder, ("--relay", "odd", "true"), HEARD + encode(m.Refused(1, "lost", "come again")))
+    end = agree(directory, ("--relay", "odd", "true"), HEARD + encode(m.Refused(1, "lost", "come again")))
     assert end[0] == 76
 
 
-def test_mutated_answers_end_a_call_the_same_way(folder: Path) -> None:
+def test_mutated_answers_end_a_call_the_same_way(directory: Path) -> None:
     """So it is for answers with a few wrong bytes."""
     chance = random.Random(5)
     for _ in range(150):
@@ -367,7 +367,7 @@ def test_mutated_answers_end_a_call_the_same_way(folder: Path) -> None:
             answer[chance.randrange(len(answer))] = chance.choice([0, 1, 2, 4, 7, 9, 255, chance.randrange(256)])
         mode = chance.choice(["--relay", "-q"])
         try:
-            agree(folder, (mode, "odd", "true"), bytes(answer))
+            agree(directory, (mode, "odd", "true"), bytes(answer))
         except AssertionError as error:
             raise AssertionError(f"{mode} {bytes(answer)!r}") from error
 
@@ -376,37 +376,37 @@ def test_mutated_answers_end_a_call_the_same_way(folder: Path) -> None:
     "words",
     [(), ("--version",), ("exec", "--help"), ("describe", "nobody"), ("exec", "-v", "-h"), ("connect", "--help")],
 )
-def test_the_rest_is_handed_over(folder: Path, words: tuple[str, ...]) -> None:
+def test_the_rest_is_handed_over(directory: Path, words: tuple[str, ...]) -> None:
     """What the native client does not do the Python command does, with the same words."""
     ends = [subprocess.run([program, *words], capture_output=True, check=False) for program in (SIDECALL, CLIENT)]
     python, native = [(end.returncode, end.stdout, end.stderr) for end in ends]
     assert native == python
 
 
-def test_without_a_python_command_it_says_so(folder: Path) -> None:
+def test_without_a_python_command_it_says_so(directory: Path) -> None:
     """Alone it runs calls, and prints a description as the JSON that it is."""
-    environ = {"SIDECALL_DIR": str(folder), "PATH": "/no/such"}
+    environ = {"SIDECALL_DIR": str(directory), "PATH": "/no/such"}
     for words in ((), ("ping", "x"), ("exec", "--help"), ("connect", "-h")):
         for named in ({}, {"SIDECALL_PYTHON_COMMAND": CLIENT}, {"SIDECALL_PYTHON_COMMAND": "/no/such"}):
             done = subprocess.run([CLIENT, *words], capture_output=True, check=False, env={**environ, **named})
             assert done.returncode == 64
             assert done.stderr.startswith(b"sidecall: this client only runs `sidecall exec` and `sidecall connect`")
     answer = HEARD + encode(m.Description(b'{"service": "odd"}'))
-    described = run(CLIENT, folder, ("odd", "print", "--help"), answer, env=environ)
+    described = run(CLIENT, directory, ("odd", "print", "--help"), answer, env=environ)
     assert described[:2] == (0, b'{"service": "odd"}\n')
 
 
-def test_the_end_of_a_real_call_has_the_same_fields(tool: Server, folder: Path) -> None:
+def test_the_end_of_a_real_call_has_the_same_fields(tool: Server, directory: Path) -> None:
     """The JSON line of a real call has the same keys in the same order."""
-    lines = [run(program, folder, ("tool", "sh", "-c", "exit 4"), None)[3] for program in (SIDECALL, CLIENT)]
+    lines = [run(program, directory, ("tool", "sh", "-c", "exit 4"), None)[3] for program in (SIDECALL, CLIENT)]
     keys = [list(json.loads(line)) + list(json.loads(line)["usage"]) for line in lines]
     assert keys[0] == keys[1]
 
 
-def test_a_producer_is_held_up_by_a_service_that_does_not_read(folder: Path) -> None:
+def test_a_producer_is_held_up_by_a_service_that_does_not_read(directory: Path) -> None:
     """The window holds: of an endless stdin only as much is read as the service allows."""
     answer = BEGUN
-    path = folder / "odd.sock"
+    path = directory / "odd.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -453,17 +453,17 @@ def test_a_producer_is_held_up_by_a_service_that_does_not_read(folder: Path) -> 
         ("nobody", "cat"),
         ("nobody", "n" * 5000),
         ("/etc/passwd", "cat"),
-        ("/no/such/folder/x.sock", "cat"),
+        ("/no/such/directory/x.sock", "cat"),
         ("x.sock", "cat"),
     ],
 )
-def test_a_bridge_that_cannot_be_connected_ends_in_the_same_words(folder: Path, words: tuple[Any, ...]) -> None:
+def test_a_bridge_that_cannot_be_connected_ends_in_the_same_words(directory: Path, words: tuple[Any, ...]) -> None:
     """The same code, sentence and hint; with a PATH, without one, with an empty one."""
-    for path in ({}, {"PATH": ""}, {"PATH": ":/bin:"}, {"PATH": f"{folder}:/etc/passwd:/no/such"}, None):
+    for path in ({}, {"PATH": ""}, {"PATH": ":/bin:"}, {"PATH": f"{directory}:/etc/passwd:/no/such"}, None):
         environ = {name: value for name, value in os.environ.items() if name != "PATH" or path is not None}
-        given = {**environ, **(path or {}), "SIDECALL_DIR": str(folder)}
+        given = {**environ, **(path or {}), "SIDECALL_DIR": str(directory)}
         ends = [
-            subprocess.run([program, "connect", *words], capture_output=True, check=False, env=given, cwd=folder)
+            subprocess.run([program, "connect", *words], capture_output=True, check=False, env=given, cwd=directory)
             for program in (SIDECALL, CLIENT)
         ]
         python, native = [(end.returncode, end.stdout, end.stderr) for end in ends]

@@ -28,13 +28,13 @@ ANSWERS = "read h; echo $h >&2; echo one; read g; echo $g >&2; echo two; read g;
 @pytest.mark.parametrize("server_is", ["sidecall", "socat"])
 @pytest.mark.parametrize("client_is", ["sidecall", "socat"])
 def test_the_bridge_carries_the_original_dialogue(
-    serve: Callable[..., Server], folder: Path, sidecall: Run, server_is: str, client_is: str
+    serve: Callable[..., Server], directory: Path, sidecall: Run, server_is: str, client_is: str
 ) -> None:
     """Two apps talk line by line, the server's first; either side may be plain socat."""
-    path, server = folder / "talk.sock", folder / "server.sh"
+    path, server = directory / "talk.sock", directory / "server.sh"
     server.write_text(f"#!/bin/sh\n{DIALOGUE}\n")
     server.chmod(0o755)
-    client = folder / "client.sh"
+    client = directory / "client.sh"
     client.write_text(f"#!/bin/sh\n{ANSWERS}\n")
     client.chmod(0o755)
     if server_is == "sidecall":
@@ -57,7 +57,7 @@ def test_the_bridge_carries_the_original_dialogue(
         assert done.returncode == 6
 
 
-def test_the_bridge_is_binary_and_half_closes(serve: Callable[..., Server], folder: Path) -> None:
+def test_the_bridge_is_binary_and_half_closes(serve: Callable[..., Server], directory: Path) -> None:
     """The server's app sees the end of what the client sent, and can still answer."""
     serve("sum", "sha256sum")
     script = "import sys,socket; s=socket.socket(fileno=0); s.sendall(bytes(range(256))*4096); s.shutdown(1); " \
@@ -66,7 +66,7 @@ def test_the_bridge_is_binary_and_half_closes(serve: Callable[..., Server], fold
     assert done.stderr == b"fbbab289f7f94b25736c58be46a994c441fd02552cc6022352e3d86d2fab7c83"
 
 
-def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], folder: Path) -> None:
+def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], directory: Path) -> None:
     """A second caller waits for the first by default, in order."""
     server = serve("-v", "line", "cat")
     first = subprocess.Popen([CLIENT, "connect", "line", "sh", "-c", "exec sleep 60"])
@@ -81,16 +81,16 @@ def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], f
     server.await_log("an app starts", times=2)
 
 
-def test_bridge_apps_know_their_peer(serve: Callable[..., Server], folder: Path) -> None:
+def test_bridge_apps_know_their_peer(serve: Callable[..., Server], directory: Path) -> None:
     """Both apps see the UCSPI variables."""
     serve("who", "sh", "-c", "echo $PROTO $IPCREMOTEEUID $IPCREMOTEEGID")
     script = "read line; echo $line $PROTO $IPCREMOTEPATH $IPCREMOTEEUID >&2"
     done = subprocess.run([CLIENT, "connect", "who", "sh", "-c", script], capture_output=True, check=False)
     uid, gid = os.getuid(), os.getgid()
-    assert done.stderr.decode() == f"IPC {uid} {gid} IPC {folder}/who.sock {uid}\n"
+    assert done.stderr.decode() == f"IPC {uid} {gid} IPC {directory}/who.sock {uid}\n"
 
 
-def test_an_app_finds_no_variables_of_an_outer_bridge(serve: Callable[..., Server], folder: Path) -> None:
+def test_an_app_finds_no_variables_of_an_outer_bridge(serve: Callable[..., Server], directory: Path) -> None:
     """A bridge inside a bridge: an app is told of its own peer alone."""
     serve("who", "sh", "-c", "read x")
     outer = {"PROTO": "TCP", "IPCREMOTEPATH": "/outer", "IPCREMOTEEUID": "7", "IPCREMOTEEGID": "7", "OTHER": "kept"}
@@ -99,7 +99,7 @@ def test_an_app_finds_no_variables_of_an_outer_bridge(serve: Callable[..., Serve
     lines = done.stderr.decode().splitlines()
     told = sorted(line for line in lines if line.startswith(("PROTO=", "IPC", "OTHER=")))
     assert told == [
-        f"IPCREMOTEEGID={os.getgid()}", f"IPCREMOTEEUID={os.getuid()}", f"IPCREMOTEPATH={folder}/who.sock",
+        f"IPCREMOTEEGID={os.getgid()}", f"IPCREMOTEEUID={os.getuid()}", f"IPCREMOTEPATH={directory}/who.sock",
         "OTHER=kept", "PROTO=IPC",
     ]  # fmt: skip
 
@@ -117,12 +117,12 @@ def test_the_end_of_the_app_is_the_end_of_connect(echo: None, script: str, statu
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-", "<&- >&- 2>&-"])
-def test_an_app_gets_the_socket_whatever_was_closed(echo: None, folder: Path, closed: str) -> None:
+def test_an_app_gets_the_socket_whatever_was_closed(echo: None, directory: Path, closed: str) -> None:
     """The socket is stdin and stdout of the app, also where the descriptors were free before."""
-    script = f"echo there; read line; echo $line >{folder}/heard"
+    script = f"echo there; read line; echo $line >{directory}/heard"
     line = f"exec {CLIENT} connect echo sh -c {shlex.quote(script)} {closed}"
     assert subprocess.run(["sh", "-c", line], check=False, timeout=20).returncode == 0
-    assert (folder / "heard").read_text() == "there\n"
+    assert (directory / "heard").read_text() == "there\n"
 
 
 def test_an_app_has_only_its_streams(echo: None) -> None:
@@ -136,7 +136,7 @@ def test_an_app_has_only_its_streams(echo: None) -> None:
     assert subprocess.run(words, check=False).returncode == -13
 
 
-def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], folder: Path) -> None:
+def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], directory: Path) -> None:
     """`--wait` bridges the time until a container has started."""
     words = [CLIENT, "connect", "--wait", "20", "late", "sh", "-c", "echo there; read line; echo $line >&2"]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as caller:
@@ -146,9 +146,9 @@ def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], folder: 
 
 
 @pytest.fixture
-def apps(folder: Path) -> Path:
-    """Return a folder of files that cannot be executed, first in PATH, and one that can, in another."""
-    first, second = folder / "first", folder / "second"
+def apps(directory: Path) -> Path:
+    """Return a directory of files that cannot be executed, first in PATH, and one that can, in another."""
+    first, second = directory / "first", directory / "second"
     for place in (first, second):
         place.mkdir()
     (first / "text").write_text("no program")
@@ -157,7 +157,7 @@ def apps(folder: Path) -> Path:
     for name, content in [("hidden", "#!/bin/sh\nexit 5"), ("lost", "#!/no/such/shell"), ("junk", "\x7fELF")]:
         (second / name).write_text(content)
         (second / name).chmod(0o755)
-    return folder
+    return directory
 
 
 @pytest.mark.parametrize(
@@ -187,15 +187,15 @@ def test_an_app_that_cannot_run_is_refused(echo: None, apps: Path, app: str, cod
     ("words", "code"),
     [((), 64), (("echo",), 64), (("--nope", "echo", "cat"), 64), (("nobody", "cat"), 69), (("nobody", "nope"), 127)],
 )
-def test_what_cannot_be_connected_says_so(folder: Path, sidecall: Run, words: tuple[str, ...], code: int) -> None:
+def test_what_cannot_be_connected_says_so(directory: Path, sidecall: Run, words: tuple[str, ...], code: int) -> None:
     """The app is looked for first, so that nobody is connected to for nothing."""
     done = sidecall("connect", *words)
     assert done.returncode == code
     assert done.stderr.startswith(b"sidecall: ")
-    assert list(folder.iterdir()) == []
+    assert list(directory.iterdir()) == []
 
 
-def test_a_refusal_is_one_though_nobody_hears_it(folder: Path) -> None:
+def test_a_refusal_is_one_though_nobody_hears_it(directory: Path) -> None:
     """A closed stderr is no reason to die of SIGPIPE."""
     readable, writable = os.pipe()
     os.close(readable)
@@ -204,12 +204,12 @@ def test_a_refusal_is_one_though_nobody_hears_it(folder: Path) -> None:
     assert done.returncode == 69
 
 
-def test_a_service_that_is_none_is_left_to_the_app(folder: Path) -> None:
+def test_a_service_that_is_none_is_left_to_the_app(directory: Path) -> None:
     """A bridge has no protocol of ours: whatever listens talks to the app."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "plain.sock"))
+        listener.bind(str(directory / "plain.sock"))
         listener.listen()
-        words = [CLIENT, "connect", str(folder / "plain.sock"), "sh", "-c", "read line; echo $line >&2; exit 3"]
+        words = [CLIENT, "connect", str(directory / "plain.sock"), "sh", "-c", "read line; echo $line >&2; exit 3"]
         with subprocess.Popen(words, stderr=subprocess.PIPE) as caller:
             peer, _ = listener.accept()
             with peer:

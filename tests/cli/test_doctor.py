@@ -26,61 +26,61 @@ def problems(sidecall: Run, name: str) -> list[tuple[str, str, int]]:
     return bad
 
 
-def test_a_healthy_service_has_no_problem(tool: Server, sidecall: Run, folder: Path) -> None:
-    """What works is said to work, with 0, and nothing is left in the folder."""
-    before = sorted(os.listdir(folder))
+def test_a_healthy_service_has_no_problem(tool: Server, sidecall: Run, directory: Path) -> None:
+    """What works is said to work, with 0, and nothing is left in the directory."""
+    before = sorted(os.listdir(directory))
     done = sidecall("doctor")
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
     assert lines[0] == "tool:"
     assert lines[-1].startswith("  ok       sidecall ")
-    assert sorted(os.listdir(folder)) == before
+    assert sorted(os.listdir(directory)) == before
 
 
-def test_a_missing_folder(sidecall: Run, folder: Path) -> None:
+def test_a_missing_directory(sidecall: Run, directory: Path) -> None:
     """A volume that is not mounted."""
-    path = f"{folder}/no/x.sock"
+    path = f"{directory}/no/x.sock"
     [(text, fix, code)] = problems(sidecall, path)
-    assert text == f"the folder {folder}/no does not exist in this container"
-    assert fix.startswith(f'volumes: ["ipc:{folder}/no"]')
+    assert text == f"the directory {directory}/no does not exist in this container"
+    assert fix.startswith(f'volumes: ["ipc:{directory}/no"]')
     assert code == 69
 
 
-def test_a_missing_socket(tool: Server, sidecall: Run, folder: Path) -> None:
+def test_a_missing_socket(tool: Server, sidecall: Run, directory: Path) -> None:
     """A service that does not run, beside one that does."""
     [(text, fix, code)] = problems(sidecall, "tol")
-    assert text == f"there is no socket tol.sock in {folder}; there are tool"
+    assert text == f"there is no socket tol.sock in {directory}; there are tool"
     assert fix.startswith("sidecall serve ...")
     assert code == 69
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_no_socket(sidecall: Run, folder: Path, kind: str) -> None:
-    """Something else in the socket's place: an engine makes a folder of a file mount that is not there."""
-    path = folder / "x.sock"
-    path.mkdir() if kind == "folder" else path.touch()
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_no_socket(sidecall: Run, directory: Path, kind: str) -> None:
+    """Something else in the socket's place: an engine makes a directory of a file mount that is not there."""
+    path = directory / "x.sock"
+    path.mkdir() if kind == "directory" else path.touch()
     [(text, fix, code)] = problems(sidecall, "x")
     assert text.endswith(f"{path} is a {kind}, not a socket")
-    assert fix.startswith(f'volumes: ["ipc:{folder}"]')
+    assert fix.startswith(f'volumes: ["ipc:{directory}"]')
     assert code == 69
 
 
-def test_a_stale_socket(sidecall: Run, folder: Path) -> None:
+def test_a_stale_socket(sidecall: Run, directory: Path) -> None:
     """A socket whose server is gone."""
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(folder / "x.sock"))
+        bound.bind(str(directory / "x.sock"))
     [(text, fix, code)] = problems(sidecall, "x")
-    assert text == f"the socket is stale: nobody listens on {folder}/x.sock"
+    assert text == f"the socket is stale: nobody listens on {directory}/x.sock"
     assert fix.startswith("docker compose up -d SERVICE")
     assert code == 69
 
 
-def test_a_folder_open_to_all(sidecall: Run, folder: Path, tool: Server) -> None:
+def test_a_directory_open_to_all(sidecall: Run, directory: Path, tool: Server) -> None:
     """Where anyone may replace a socket no call is made."""
-    folder.chmod(0o777)
+    directory.chmod(0o777)
     found = problems(sidecall, "tool")
-    assert found[0] == (f"anyone may replace the sockets in {folder}", f"chmod o-w {folder}", 77)
-    folder.chmod(0o700)
+    assert found[0] == (f"anyone may replace the sockets in {directory}", f"chmod o-w {directory}", 77)
+    directory.chmod(0o700)
 
 
 def test_a_bridge(serve: Callable[..., Server], sidecall: Run) -> None:
@@ -101,20 +101,20 @@ def test_a_stopped_service(tool: Server, sidecall: Run) -> None:
     assert fix
 
 
-def test_a_full_backlog(sidecall: Run, folder: Path) -> None:
+def test_a_full_backlog(sidecall: Run, directory: Path) -> None:
     """A service that accepts nobody: a plain connect would wait for ever."""
     with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
-        listening.bind(str(folder / "x.sock"))
+        listening.bind(str(directory / "x.sock"))
         listening.listen(0)
-        first.connect(str(folder / "x.sock"))
+        first.connect(str(directory / "x.sock"))
         [(text, _, code)] = problems(sidecall, "x")
     assert (text, code) == ("the service does not take connections: its backlog is full", 69)
 
 
-def test_a_service_that_does_not_know_the_caller(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+def test_a_service_that_does_not_know_the_caller(serve: Callable[..., Server], directory: Path, sidecall: Run) -> None:
     """The line to add to the configuration is given."""
-    (folder / "x.toml").write_text('[service]\nname = "x"\ncallers = [4321]\n[commands.c]\nargv = ["true"]\n')
-    serve("--config", str(folder / "x.toml"))
+    (directory / "x.toml").write_text('[service]\nname = "x"\ncallers = [4321]\n[commands.c]\nargv = ["true"]\n')
+    serve("--config", str(directory / "x.toml"))
     [(text, fix, code)] = problems(sidecall, "x")
     assert (text, code) == (f"uid {os.geteuid()} may not call this service", 77)
     assert fix.startswith(f"callers = [{os.geteuid()}]")
@@ -125,9 +125,9 @@ def test_words_that_are_too_many_are_refused(sidecall: Run) -> None:
     assert sidecall("doctor", "a", "b").returncode == 64
 
 
-def test_people_see_the_fix_under_the_problem(sidecall: Run, folder: Path) -> None:
+def test_people_see_the_fix_under_the_problem(sidecall: Run, directory: Path) -> None:
     """Readable without colour: a line for what was found, and one for what to change."""
     lines = sidecall("doctor", "x").stdout.decode().splitlines()
     assert lines[0] == "x:"
-    assert lines[-2] == f"  problem  there is no socket x.sock in {folder}"
+    assert lines[-2] == f"  problem  there is no socket x.sock in {directory}"
     assert lines[-1].startswith("  fix:     sidecall serve ...")

@@ -73,12 +73,12 @@ def test_dies_of_the_signal_that_killed_the_command(tool: Server, sidecall: Run,
         (("--outcome-fd", "77", "tool", "true"), 64, "--outcome-fd 77: this descriptor is not open", "open it with"),
         (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: there is no such variable here", "set it"),
         (("nobody", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
-        (("/no/such/folder/x.sock", "true"), 69, "the socket is missing, and so is its folder", "mount"),
+        (("/no/such/directory/x.sock", "true"), 69, "the socket is missing, and so is its directory", "mount"),
         (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "name a service"),
         (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command ran into its deadline", "give it"),
         (("tool", "/etc/passwd"), 126, "cannot execute '/etc/passwd': Permission denied", ""),
         (("tool", "/"), 126, "cannot execute '/': Permission denied", ""),
-        (("--cwd", "/no/such", "tool", "true"), 126, "cannot enter the working folder '/no/such'", "it has to exist"),
+        (("--cwd", "/no/such", "tool", "true"), 126, "cannot enter the working directory '/no/such'", "it has to exist"),
         (("tool", "no-such-command"), 127, "no such command: 'no-such-command'", "check its spelling"),
         (("tool", "/no/such"), 127, "no such command: '/no/such'", "check the path"),
     ],
@@ -94,19 +94,19 @@ def test_every_other_end_has_its_code_and_one_sentence(
     assert [line.startswith(f"hint: {hint}") for line in lines[1:]] == ([True] if hint else [])
 
 
-def test_a_stale_socket_is_told_from_a_missing_one(folder: Path, sidecall: Run) -> None:
+def test_a_stale_socket_is_told_from_a_missing_one(directory: Path, sidecall: Run) -> None:
     """A socket that nobody listens on any more is said to be stale."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(folder / "old.sock"))
+        sock.bind(str(directory / "old.sock"))
     done = sidecall("exec", "old", "true")
     assert done.returncode == 69
     assert done.stderr.decode().startswith("sidecall: the socket is stale, nobody listens on it: ")
 
 
-def test_a_peer_that_speaks_something_else_is_76(folder: Path, sidecall: Run) -> None:
+def test_a_peer_that_speaks_something_else_is_76(directory: Path, sidecall: Run) -> None:
     """What does not speak the protocol is said not to."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "web.sock"))
+        listener.bind(str(directory / "web.sock"))
         listener.listen()
 
         def answer() -> None:
@@ -125,26 +125,26 @@ def test_a_peer_that_speaks_something_else_is_76(folder: Path, sidecall: Run) ->
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
-def as_stranger(folder: Path, *words: str, before: str = "pass") -> list[str]:
+def as_stranger(directory: Path, *words: str, before: str = "pass") -> list[str]:
     """Return what runs the client as uid 1, which need not be able to read what this user can.
 
     Args:
-        folder: where the sockets are: it is opened to all.
+        directory: where the sockets are: it is opened to all.
         words: the client's words.
         before: what the process does before it becomes the client.
     """
-    for parent in (folder, *folder.parents):
+    for parent in (directory, *directory.parents):
         parent.chmod(parent.stat().st_mode | 0o001)
-    for path in folder.glob("*.sock"):
+    for path in directory.glob("*.sock"):
         path.chmod(0o666)
     script = f"import os, sys; {before}; become = lambda: (os.setgroups([]), os.setgid(1), os.setuid(1)); "
     if CLIENT == SIDECALL:
         script += "import sidecall.cli.exec, sidecall.transport.relay; become(); "
         script += "sys.exit(sidecall.cli.main(sys.argv[2:]))"
     else:
-        shutil.copy(CLIENT, folder / "client")
+        shutil.copy(CLIENT, directory / "client")
         script += "become(); os.execv(sys.argv[1], sys.argv[1:])"
-    return [sys.executable, "-c", script, str(folder / "client"), *words]
+    return [sys.executable, "-c", script, str(directory / "client"), *words]
 
 
 @needs_root
@@ -211,11 +211,11 @@ def test_the_outcome_can_follow_the_output(tool: Server, mode: tuple[str, ...]) 
 @pytest.mark.parametrize(
     "words", ["exec --cwd sub tool true", "exec ./x.sock true", "ping ./x.sock", "serve --config x.toml"]
 )
-def test_relative_words_in_a_folder_that_is_gone_are_a_mistake(tool: Server, folder: Path, words: str) -> None:
-    """What starts at a working folder that has been removed leads nowhere, and that is said."""
-    done = bash(f"mkdir {folder}/gone; cd {folder}/gone; rmdir {folder}/gone; $S {words}")
+def test_relative_words_in_a_directory_that_is_gone_are_a_mistake(tool: Server, directory: Path, words: str) -> None:
+    """What starts at a working directory that has been removed leads nowhere, and that is said."""
+    done = bash(f"mkdir {directory}/gone; cd {directory}/gone; rmdir {directory}/gone; $S {words}")
     assert done.returncode == 64
-    assert b"starts at a working folder that has been removed\nhint: " in done.stderr
+    assert b"starts at a working directory that has been removed\nhint: " in done.stderr
 
 
 @pytest.mark.parametrize("words", ["ping tool", "status tool", "exec --help"])
@@ -246,11 +246,11 @@ def test_the_outcome_may_go_to_a_stream(tool: Server, mode: tuple[str, ...], fd:
 
 
 @pytest.mark.parametrize("fd", ["0", "1", "2"])
-def test_a_closed_stream_is_no_place_for_an_outcome(tool: Server, fd: str, folder: Path) -> None:
+def test_a_closed_stream_is_no_place_for_an_outcome(tool: Server, fd: str, directory: Path) -> None:
     """What was closed when the caller started is not open because the caller needed the place."""
-    line = f"exec {CLIENT} exec --outcome-fd {fd} tool touch {folder}/called {fd}>&-"
+    line = f"exec {CLIENT} exec --outcome-fd {fd} tool touch {directory}/called {fd}>&-"
     assert subprocess.run(["sh", "-c", line], capture_output=True, check=False).returncode == 64
-    assert not (folder / "called").exists()
+    assert not (directory / "called").exists()
 
 
 @both_modes
@@ -359,9 +359,9 @@ def test_a_stdin_that_breaks_off_is_no_success(tool: Server) -> None:
 
 
 @pytest.mark.parametrize("stdin", ["0>/dev/null", "0>>log", "<&-"])
-def test_a_stdin_that_is_none_is_empty(tool: Server, folder: Path, stdin: str) -> None:
+def test_a_stdin_that_is_none_is_empty(tool: Server, directory: Path, stdin: str) -> None:
     """A descriptor that is not for reading, as nohup(1) leaves it, is no stream that could break off."""
-    line = f"cd {folder}; exec {CLIENT} exec --relay tool cat {stdin}"
+    line = f"cd {directory}; exec {CLIENT} exec --relay tool cat {stdin}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
@@ -388,18 +388,18 @@ def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
     os.close(theirs)
 
 
-def test_ctrl_z_stops_and_fg_goes_on(tool: Server, folder: Path) -> None:
+def test_ctrl_z_stops_and_fg_goes_on(tool: Server, directory: Path) -> None:
     """In an interactive shell a call is a job like any other: Ctrl-Z, fg, Ctrl-C.
 
     The command starts none of its own: a shell in vfork(2) waits in state D for a child that was stopped.
     """
-    script = f"trap 'exit 9' INT; echo $$ >{folder}/pid; while :; do :; done"
+    script = f"trap 'exit 9' INT; echo $$ >{directory}/pid; while :; do :; done"
     pid, terminal = pty.fork()
     if not pid:
         os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
     with open(terminal, "r+b", buffering=0) as keys:
         keys.write(f"{CLIENT} exec tool sh -c {shlex.quote(script)}\n".encode())
-        command = int(await_content(folder / "pid"))
+        command = int(await_content(directory / "pid"))
         keys.write(b"\x1a")
         await_state(command, "T")
         await_words(keys, b"Stopped")  # what is typed earlier may still go to the command
@@ -431,9 +431,9 @@ def await_state(pid: int, states: str) -> None:
         time.sleep(0.01)
 
 
-def test_a_forwarder_of_bytes_only_is_no_hindrance(tool: Server, folder: Path, sidecall: Run) -> None:
+def test_a_forwarder_of_bytes_only_is_no_hindrance(tool: Server, directory: Path, sidecall: Run) -> None:
     """Where descriptors get lost on the way the call is made again with relayed streams."""
-    hop = folder / "hop.sock"
+    hop = directory / "hop.sock"
     with subprocess.Popen(["socat", f"UNIX-LISTEN:{hop},fork", f"UNIX-CONNECT:{tool.path}"]) as socat:
         sidecall("ping", "--wait", "10", "hop")
         done = sidecall("exec", "hop", "sh", "-c", "cat; exit 9", input=b"through\n")
@@ -456,7 +456,7 @@ def test_signals_reach_the_command(tool: Server, mode: tuple[str, ...], number: 
 @both_modes
 @pytest.mark.parametrize("how", ["ignored", "blocked"])
 def test_a_signal_that_the_caller_was_spared_stays_its_own(
-    tool: Server, mode: tuple[str, ...], how: str, folder: Path
+    tool: Server, mode: tuple[str, ...], how: str, directory: Path
 ) -> None:
     """What was ignored or blocked when the caller started, as by nohup(1), does not reach the command."""
     spare = "signal.signal(10, signal.SIG_IGN)" if how == "ignored" else "signal.pthread_sigmask(0, [10])"
@@ -473,10 +473,10 @@ def test_a_signal_that_the_caller_was_spared_stays_its_own(
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15, 20])
-def test_a_signal_that_comes_with_the_end_changes_nothing(folder: Path, number: int) -> None:
+def test_a_signal_that_comes_with_the_end_changes_nothing(directory: Path, number: int) -> None:
     """A caller that has been told how its command ended is not ended otherwise by a signal that was meant for it."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "odd.sock"))
+        listener.bind(str(directory / "odd.sock"))
         listener.listen()
         caller = start("--no-stdin", "odd", "true", stdout=subprocess.DEVNULL)
         service, _ = listener.accept()
@@ -500,7 +500,7 @@ def await_let_go(pid: int) -> None:
 
 
 def test_a_server_started_in_the_background_of_a_script_runs_commands_that_can_be_interrupted(
-    folder: Path, sidecall: Run
+    directory: Path, sidecall: Run
 ) -> None:
     """A shell's `&` makes a server ignore INT; its commands do not."""
     server = subprocess.Popen(["sh", "-c", f"{SIDECALL} serve --allow-any bg 2>/dev/null & echo $!; wait"], stdout=-1)
@@ -550,11 +550,11 @@ def test_a_service_that_does_not_act_is_left_at_the_third_interrupt(tool: Server
     ],
 )
 def test_only_the_service_knows_whether_a_signal_came_before_the_start(
-    folder: Path, answer: tuple[m.Message, ...], code: int
+    directory: Path, answer: tuple[m.Message, ...], code: int
 ) -> None:
     """A caller that has not heard of the start yet sends the signal on and does not act on it."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "slow.sock"))
+        listener.bind(str(directory / "slow.sock"))
         listener.listen()
         caller = start("--relay", "slow", "true")
         service, _ = listener.accept()
@@ -566,15 +566,15 @@ def test_only_the_service_knows_whether_a_signal_came_before_the_start(
             assert end(caller)[0] == code
 
 
-def test_a_caller_in_a_folder_that_is_gone_can_call(tool: Server, tmp_path: Path) -> None:
-    """Its working folder matters to nobody but itself."""
+def test_a_caller_in_a_directory_that_is_gone_can_call(tool: Server, tmp_path: Path) -> None:
+    """Its working directory matters to nobody but itself."""
     script = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; exec {CLIENT} exec tool echo here"
     done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"here\n"), done.stderr
 
 
 @needs_root
-def test_descriptors_that_the_kernel_does_not_pass_are_relayed(folder: Path) -> None:
+def test_descriptors_that_the_kernel_does_not_pass_are_relayed(directory: Path) -> None:
     """A user may only have so many under way (ETOOMANYREFS in unix(7)): in a crowd of callers nobody is lost for it."""
     crowd = "import os, socket; os.setuid(1); ends = socket.socketpair(); "
     crowd += "[socket.send_fds(ends[0], [b'x'], [1] * 10) for _ in range(3)]; print(flush=True); input()"
@@ -582,11 +582,11 @@ def test_descriptors_that_the_kernel_does_not_pass_are_relayed(folder: Path) -> 
     first_line(keeping)
     heard = []
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "odd.sock"))
+        listener.bind(str(directory / "odd.sock"))
         listener.listen()
         few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))"
         caller = subprocess.Popen(
-            as_stranger(folder, "exec", "odd", "true", before=few), stdin=-1, stdout=-1, stderr=-1
+            as_stranger(directory, "exec", "odd", "true", before=few), stdin=-1, stdout=-1, stderr=-1
         )
         for _ in range(2):
             service, _ = listener.accept()
@@ -630,10 +630,10 @@ def exit_message(ended: int, value: int) -> bytes:
         (HEARD + encode(m.Refused(69, "gone", "")) + exit_message(0, 0), 69),
     ],
 )
-def test_an_unusable_answer_is_never_a_success(folder: Path, answer: bytes, code: int) -> None:
+def test_an_unusable_answer_is_never_a_success(directory: Path, answer: bytes, code: int) -> None:
     """Whatever a broken or hostile service says, the end is one of the table's, said in printable words."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "odd.sock"))
+        listener.bind(str(directory / "odd.sock"))
         listener.listen()
         caller = start("odd", "true")
         service, _ = listener.accept()
@@ -683,12 +683,12 @@ def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, folder: Path) -> None:
+def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, directory: Path) -> None:
     """A parent that ends before the caller could ask to die with it is noticed all the same."""
-    caller = f"exec {CLIENT} exec --die-with-parent tool touch {folder}/called 2>{folder}/err"
+    caller = f"exec {CLIENT} exec --die-with-parent tool touch {directory}/called 2>{directory}/err"
     subprocess.run(["setsid", "--wait", "sh", "-c", f"(sh -c {shlex.quote(caller)} &); sleep 1"], check=True)
-    assert (folder / "err").read_text().startswith("sidecall: the parent has ended before the call was made\n")
-    assert not (folder / "called").exists()
+    assert (directory / "err").read_text().startswith("sidecall: the parent has ended before the call was made\n")
+    assert not (directory / "called").exists()
 
 
 @both_modes
@@ -719,13 +719,13 @@ def test_a_stopped_server_ends_its_calls_truly(serve: Callable[..., Server], mod
 
 
 @pytest.mark.long
-def test_200_callers_are_served_in_order(tool: Server, folder: Path) -> None:
+def test_200_callers_are_served_in_order(tool: Server, directory: Path) -> None:
     """200 callers at once against 4 slots: all are served, none is lost, and those that wait start in order."""
-    script = f"until [ -e {folder}/go ]; do sleep 0.02; done; echo"
+    script = f"until [ -e {directory}/go ]; do sleep 0.02; done; echo"
     callers = [start("-q", "tool", "sh", "-c", f"{script} {number}") for number in range(200)]
     while tool.log().count(" waits, ") < 196:
         time.sleep(0.05)
-    (folder / "go").touch()
+    (directory / "go").touch()
     assert [end(caller) for caller in callers] == [(0, f"{number}\n".encode(), b"") for number in range(200)]
     log = [line.split() for line in tool.log().splitlines() if line.startswith("sidecall: call")]
     waited = [words[2] for words in log if words[3] == "waits,"]
@@ -751,7 +751,7 @@ def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Se
     assert server.log().count(" starts: ") == 1
 
 
-def test_waits_for_a_service_that_comes_up(serve: Callable[..., Server], folder: Path) -> None:
+def test_waits_for_a_service_that_comes_up(serve: Callable[..., Server], directory: Path) -> None:
     """`--wait` bridges the time until a container has started."""
     caller = start("--wait", "20", "late", "echo", "there")
     time.sleep(0.2)

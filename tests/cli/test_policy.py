@@ -22,13 +22,13 @@ CONFIG = """
 [service]
 name = "kit"
 grace = 0.5
-audit = "{folder}/audit"
+audit = "{directory}/audit"
 
 [[listen]]
 name = "kit"
 
 [[listen]]
-name = "door"
+name = "acceptor"
 commands = ["print"]
 
 [[listen]]
@@ -102,29 +102,29 @@ parameters.out = { type = "path", access = "write", replace = true }
 
 
 @pytest.fixture
-def data(folder: Path) -> Path:
+def data(directory: Path) -> Path:
     """Return the volume."""
-    (folder / "data").mkdir()
-    return folder / "data"
+    (directory / "data").mkdir()
+    return directory / "data"
 
 
 @pytest.fixture
-def kit(serve: Callable[..., Server], folder: Path, data: Path) -> Server:
+def kit(serve: Callable[..., Server], directory: Path, data: Path) -> Server:
     """Return a service with a rule of each kind; its volume's path is given on the command line."""
-    (folder / "kit.toml").write_text(CONFIG.format(folder=folder))
-    return serve("-v", "--config", str(folder / "kit.toml"), "--volume", f"data={data}")
+    (directory / "kit.toml").write_text(CONFIG.format(directory=directory))
+    return serve("-v", "--config", str(directory / "kit.toml"), "--volume", f"data={data}")
 
 
-def audited(folder: Path) -> list[dict[str, object]]:
+def audited(directory: Path) -> list[dict[str, object]]:
     """Return the lines of the audit log."""
-    return [json.loads(line) for line in (folder / "audit").read_text().splitlines()]
+    return [json.loads(line) for line in (directory / "audit").read_text().splitlines()]
 
 
-def test_each_socket_offers_its_own(kit: Server, sidecall: Run, folder: Path) -> None:
+def test_each_socket_offers_its_own(kit: Server, sidecall: Run, directory: Path) -> None:
     """A command that is not offered does not exist there; the log knows which rule withheld it."""
-    assert sidecall("exec", "door", "print").stdout == b"nothing\n"
-    hidden = sidecall("exec", "door", "deaf")
-    unknown = sidecall("exec", "door", "no-such")
+    assert sidecall("exec", "acceptor", "print").stdout == b"nothing\n"
+    hidden = sidecall("exec", "acceptor", "deaf")
+    unknown = sidecall("exec", "acceptor", "no-such")
     assert hidden.returncode == unknown.returncode == 127
     assert hidden.stderr.replace(b"deaf", b"no-such") == unknown.stderr
     others = sidecall("exec", "kit", "others")
@@ -134,9 +134,9 @@ def test_each_socket_offers_its_own(kit: Server, sidecall: Run, folder: Path) ->
         77,
         b"sidecall: uid %d may not call this service" % os.geteuid(),
     )
-    rules = [line["rule"] for line in audited(folder) if line["outcome"] == "refused"]
+    rules = [line["rule"] for line in audited(directory) if line["outcome"] == "refused"]
     assert rules == [
-        "commands of the listener door",
+        "commands of the listener acceptor",
         "commands",
         "commands.others.callers",
         "callers of the listener shut",
@@ -145,7 +145,7 @@ def test_each_socket_offers_its_own(kit: Server, sidecall: Run, folder: Path) ->
 
 def test_describe_shows_what_this_caller_may_run_here(kit: Server, sidecall: Run, data: Path) -> None:
     """As text and as JSON: nothing else, and nothing at all for one who may not call."""
-    assert json.loads(sidecall("describe", "--json", "door").stdout)["commands"][0]["name"] == "print"
+    assert json.loads(sidecall("describe", "--json", "acceptor").stdout)["commands"][0]["name"] == "print"
     names = [command["name"] for command in json.loads(sidecall("describe", "--json", "kit").stdout)["commands"]]
     assert names == ["print", "hush", "make", "forget", "where", "deaf", "careful"]
     text = sidecall("describe", "kit").stdout.decode()
@@ -157,41 +157,41 @@ def test_describe_shows_what_this_caller_may_run_here(kit: Server, sidecall: Run
         assert sidecall(*words).returncode == 77
 
 
-def test_every_call_leaves_a_line(kit: Server, sidecall: Run, folder: Path, data: Path) -> None:
+def test_every_call_leaves_a_line(kit: Server, sidecall: Run, directory: Path, data: Path) -> None:
     """Who, what, on which files, how it ended; a secret is neither in the audit log nor in the other one."""
     sidecall("exec", "kit", "print", "--text", "hunter")
     sidecall("exec", "kit", "print", "--text", "HUNTER-2")
     sidecall("exec", "--relay", "kit", "make", "--out", f"{data}/a", "--code", "3")
-    ran, refused, failed = audited(folder)
+    ran, refused, failed = audited(directory)
     assert ran == ran | {"call": "1", "listener": "kit", "uid": os.geteuid(), "command": "print", "outcome": "exited"}
     assert ran["parameters"] == {"text": ["***"]}
     assert refused == refused | {"outcome": "refused", "code": 64, "reason": "--text must match [a-z]+"}
     assert failed == failed | {"value": 3, "files": [["data", "a"]], "bytes": {"stdin": 0, "stdout": 0, "stderr": 0}}
     assert {"time", "queued", "run", "user", "system", "max_rss"} <= failed.keys()
-    assert "hunter" not in ((folder / "audit").read_text() + kit.log()).lower()
+    assert "hunter" not in ((directory / "audit").read_text() + kit.log()).lower()
 
 
-def test_a_secret_path_is_not_told(kit: Server, sidecall: Run, folder: Path, data: Path) -> None:
+def test_a_secret_path_is_not_told(kit: Server, sidecall: Run, directory: Path, data: Path) -> None:
     """A path that is secret is in no log and no message, be it found, missing, or on no volume; nor is a default."""
     (data / "quiet").write_text("whisper")
     done = [sidecall("exec", "kit", "hush", "--file", path) for path in (f"{data}/quiet", f"{data}/quieter", "/quiet")]
     assert [each.returncode for each in done] == [0, 64, 77]
     assert done[0].stdout == b"whisper"
-    assert [line.get("files") for line in audited(folder)] == [[["data", "***"]], None, None]
-    said = b"".join(each.stderr for each in done).decode() + kit.log() + (folder / "audit").read_text()
+    assert [line.get("files") for line in audited(directory)] == [[["data", "***"]], None, None]
+    said = b"".join(each.stderr for each in done).decode() + kit.log() + (directory / "audit").read_text()
     assert "quiet" not in said
     for words in (("describe", "kit"), ("describe", "--json", "kit"), ("exec", "kit", "print", "--help")):
         assert b"nothing" not in sidecall(*words).stdout
 
 
-def test_the_audit_log_can_be_rotated(kit: Server, sidecall: Run, folder: Path) -> None:
+def test_the_audit_log_can_be_rotated(kit: Server, sidecall: Run, directory: Path) -> None:
     """After a HUP the lines go to a new file."""
     sidecall("exec", "kit", "print")
-    (folder / "audit").rename(folder / "audit.1")
+    (directory / "audit").rename(directory / "audit.1")
     kit.process.send_signal(signal.SIGHUP)
     kit.await_log("the configuration has been read again")
     sidecall("exec", "kit", "print")
-    assert len((folder / "audit.1").read_text().splitlines()) == len(audited(folder)) == 1
+    assert len((directory / "audit.1").read_text().splitlines()) == len(audited(directory)) == 1
 
 
 def test_a_replaced_file_is_whole_or_not_there(kit: Server, sidecall: Run, data: Path) -> None:
@@ -215,16 +215,16 @@ def test_a_replaced_file_is_whole_or_not_there(kit: Server, sidecall: Run, data:
     assert (data / "a").read_text() == "half+half"
 
 
-def test_a_success_without_the_file_is_73(kit: Server, sidecall: Run, data: Path, folder: Path) -> None:
+def test_a_success_without_the_file_is_73(kit: Server, sidecall: Run, data: Path, directory: Path) -> None:
     """The command says that all is well, the file says otherwise: the caller hears it."""
     done = sidecall("exec", "kit", "forget", "--out", f"{data}/a")
     assert done.returncode == 73
     assert b"could not be put into its place" in done.stderr
-    assert audited(folder)[0]["outcome"] == "unplaced"
+    assert audited(directory)[0]["outcome"] == "output_failed"
     assert list(data.iterdir()) == []
 
 
-def test_the_working_folder_lies_on_a_volume(kit: Server, sidecall: Run, data: Path) -> None:
+def test_the_working_directory_lies_on_a_volume(kit: Server, sidecall: Run, data: Path) -> None:
     """By whatever name the caller knows it, and nowhere else."""
     (data / "sub").mkdir()
     done = subprocess.run([CLIENT, "exec", "--cwd", "sub", "kit", "where"], cwd=data, capture_output=True, check=False)
@@ -240,16 +240,16 @@ def test_a_command_may_take_no_stdin_or_no_descriptors(kit: Server, sidecall: Ru
     assert sidecall("exec", "kit", "careful", input=b"hello").stdout == b"pipe\nhello"
 
 
-def test_a_command_can_run_as_another_user(serve: Callable[..., Server], sidecall: Run, folder: Path) -> None:
+def test_a_command_can_run_as_another_user(serve: Callable[..., Server], sidecall: Run, directory: Path) -> None:
     """With that user's groups, home and name, its own mask and limits; files are read and made as that user."""
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
-    folder.chmod(0o755)
-    data = folder / "data"
+    directory.chmod(0o755)
+    data = directory / "data"
     data.mkdir()
     (data / "in").write_text("content")
-    (folder / "other.toml").write_text(AS_ANOTHER)
-    serve("--config", str(folder / "other.toml"))
+    (directory / "other.toml").write_text(AS_ANOTHER)
+    serve("--config", str(directory / "other.toml"))
     done = sidecall("exec", "other", "who")
     assert done.stdout.split() == [b"1", b"1", b"1", b"0027", b"3", b"40", b"0", b"daemon", b"/usr/sbin"], done.stderr
     done = sidecall("exec", "other", "copy", "--in", f"{data}/in", "--out", f"{data}/out")
@@ -259,12 +259,12 @@ def test_a_command_can_run_as_another_user(serve: Callable[..., Server], sidecal
     assert sorted(path.name for path in data.iterdir()) == ["in", "out"]
 
 
-def test_a_volume_that_is_not_declared_cannot_be_placed(sidecall: Run, folder: Path) -> None:
+def test_a_volume_that_is_not_declared_cannot_be_placed(sidecall: Run, directory: Path) -> None:
     """One sentence each."""
-    (folder / "kit.toml").write_text(CONFIG.format(folder=folder))
+    (directory / "kit.toml").write_text(CONFIG.format(directory=directory))
     for given, code, reason in [
-        ("other=/x", 78, f"{folder}/kit.toml: volumes.other: expected to be declared, since it is given a path"),
+        ("other=/x", 78, f"{directory}/kit.toml: volumes.other: expected to be declared, since it is given a path"),
         ("data", 64, "--volume takes NAME=PATH, not 'data'"),
     ]:
-        done = sidecall("serve", "--config", str(folder / "kit.toml"), "--check", "--volume", given)
+        done = sidecall("serve", "--config", str(directory / "kit.toml"), "--check", "--volume", given)
         assert (done.returncode, done.stderr.decode().splitlines()[0]) == (code, f"sidecall: {reason}")

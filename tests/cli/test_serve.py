@@ -60,26 +60,26 @@ timeout = 0.2
 
 
 @pytest.fixture
-def kit(serve: Callable[..., Server], folder: Path) -> Server:
+def kit(serve: Callable[..., Server], directory: Path) -> Server:
     """Return a service with declared commands."""
-    (folder / "kit.toml").write_text(CONFIG)
-    return serve("-v", "--config", str(folder / "kit.toml"))
+    (directory / "kit.toml").write_text(CONFIG)
+    return serve("-v", "--config", str(directory / "kit.toml"))
 
 
-def test_parameters_become_words(kit: Server, sidecall: Run, folder: Path) -> None:
+def test_parameters_become_words(kit: Server, sidecall: Run, directory: Path) -> None:
     """Each value is one word and nothing else; what was not given is left out."""
-    relative = os.path.relpath(folder / "a b;c")
-    (folder / "a b;c").touch()
+    relative = os.path.relpath(directory / "a b;c")
+    (directory / "a b;c").touch()
     done = sidecall(
         "exec", "--env", "SHADE=dark", "kit", "words",
         "--in", relative, "--tag", "x y", "--count=3", "--loud", "--tag", "z",
     )  # fmt: skip
     seen = json.loads(done.stdout)
-    assert os.path.normpath(seen["words"][0]) == f"{folder}/a b;c"
+    assert os.path.normpath(seen["words"][0]) == f"{directory}/a b;c"
     assert seen["words"][1:] == ["-n", "3", "--loud", "x y", "z", "s=S"]
     assert (seen["COLOUR"], seen["SHADE"]) == ("green", "dark")
-    assert seen["folder"] == seen["SIDECALL_SCRATCH"]
-    assert not os.path.exists(seen["folder"])
+    assert seen["directory"] == seen["SIDECALL_SCRATCH"]
+    assert not os.path.exists(seen["directory"])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("option", [("--env", "PATH=/tmp"), ("--cwd", "/tmp")])
 def test_a_caller_sets_only_what_it_may(kit: Server, sidecall: Run, option: tuple[str, ...]) -> None:
-    """A caller's environment and working folder reach a declared command only where declared."""
+    """A caller's environment and working directory reach a declared command only where declared."""
     assert sidecall("exec", *option, "kit", "words", "--in", "x").returncode == 77
 
 
@@ -164,9 +164,9 @@ def test_pings(kit: Server, sidecall: Run) -> None:
     assert sidecall("ping", "nobody").returncode == 69
 
 
-def test_checks_a_configuration(folder: Path, sidecall: Run) -> None:
+def test_checks_a_configuration(directory: Path, sidecall: Run) -> None:
     """`--check` only checks: 0 or 78 and one sentence."""
-    good, bad = folder / "good.toml", folder / "bad.toml"
+    good, bad = directory / "good.toml", directory / "bad.toml"
     good.write_text(CONFIG)
     bad.write_text(CONFIG.replace("slots", "slotz"))
     assert sidecall("serve", "--config", str(good), "--check").returncode == 0
@@ -176,17 +176,17 @@ def test_checks_a_configuration(folder: Path, sidecall: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "trouble"), [("folder", "it is a folder"), ("gone/audit", "its folder is not there")]
+    ("target", "trouble"), [("directory", "it is a directory"), ("gone/audit", "its directory is not there")]
 )
 def test_an_audit_log_that_cannot_be_written_is_a_mistake(
-    serve: Callable[..., Server], folder: Path, sidecall: Run, target: str, trouble: str
+    serve: Callable[..., Server], directory: Path, sidecall: Run, target: str, trouble: str
 ) -> None:
     """It is found by `--check`, at the start and when the configuration is read again, and told by file and key."""
-    (folder / "folder").mkdir()
+    (directory / "directory").mkdir()
     good, bad = CONFIG, CONFIG.replace("slots = 2", f'audit = "{target}"')
-    config = folder / "kit.toml"
+    config = directory / "kit.toml"
     config.write_text(bad)
-    reason = f"{config}: service.audit: expected a file that can be written ({trouble}), not '{folder}/{target}'"
+    reason = f"{config}: service.audit: expected a file that can be written ({trouble}), not '{directory}/{target}'"
     for words in (("--check",), ()):
         done = sidecall("serve", "--config", str(config), *words)
         assert (done.returncode, done.stderr.decode()) == (78, f"sidecall: {reason}\n")
@@ -225,14 +225,14 @@ def test_garbage_does_no_harm(tool: Server, sidecall: Run, garbage: bytes) -> No
     assert sidecall("exec", "tool", "true").returncode == 0
 
 
-def test_a_shortage_of_descriptors_passes(folder: Path, sidecall: Run) -> None:
+def test_a_shortage_of_descriptors_passes(directory: Path, sidecall: Run) -> None:
     """A server with no descriptors left refuses truly, and serves again when there are some."""
     words = f"ulimit -n 30; exec {SIDECALL} serve --allow-any few 2>/dev/null"
     with subprocess.Popen(["bash", "-c", words]) as server:
         sidecall("ping", "--wait", "10", "few")
         idle = [socket.socket(socket.AF_UNIX) for _ in range(40)]
         for sock in idle:
-            sock.connect(str(folder / "few.sock"))
+            sock.connect(str(directory / "few.sock"))
         done = sidecall("exec", "few", "true")
         for sock in idle:
             sock.close()
@@ -242,15 +242,15 @@ def test_a_shortage_of_descriptors_passes(folder: Path, sidecall: Run) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the limit counts a user's processes, and does not bind root")
-def test_a_shortage_of_processes_passes(folder: Path, sidecall: Run) -> None:
+def test_a_shortage_of_processes_passes(directory: Path, sidecall: Run) -> None:
     """A server whose user may have no more processes refuses truly, ends nothing, and serves again when it may."""
-    os.chown(folder, 4242, 4242)
-    for parent in folder.parents:
+    os.chown(directory, 4242, 4242)
+    for parent in directory.parents:
         parent.chmod(parent.stat().st_mode | 0o001)
-    (folder / "few.toml").write_text(FEW)
+    (directory / "few.toml").write_text(FEW)
     script = "import os, resource, sys, sidecall.cli.serve; os.setgroups([]); os.setgid(4242); os.setuid(4242); "
     script += "resource.setrlimit(resource.RLIMIT_NPROC, (6, 6)); from sidecall.cli import main; "
-    script += f"sys.exit(main(['serve', '--config', '{folder}/few.toml']))"
+    script += f"sys.exit(main(['serve', '--config', '{directory}/few.toml']))"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as server:
         sidecall("ping", "--wait", "10", "few")
         first = start("few", "wait")
@@ -293,9 +293,9 @@ argv = ["echo", "again"]
         (("nope",), 64),
     ],
 )
-def test_what_cannot_start_says_so(folder: Path, sidecall: Run, words: tuple[str, ...], code: int) -> None:
+def test_what_cannot_start_says_so(directory: Path, sidecall: Run, words: tuple[str, ...], code: int) -> None:
     """An app that is not there is refused at once, before any socket is made."""
     done = sidecall(*words)
     assert done.returncode == code
     assert done.stderr.startswith(b"sidecall: ")
-    assert list(folder.iterdir()) == []
+    assert list(directory.iterdir()) == []

@@ -198,7 +198,7 @@ def test_errors_are_those_of_run(tool: Server) -> None:
     assert (error.value.completed.returncode, error.value.completed.stdout) == (9, b"out\n")
 
 
-def test_a_lost_connection_is_told(folder: Path) -> None:
+def test_a_lost_connection_is_told(directory: Path) -> None:
     """A service that goes without a word leaves the outcome unknown."""
 
     async def go_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -206,7 +206,7 @@ def test_a_lost_connection_is_told(folder: Path) -> None:
         writer.close()
 
     async def main() -> None:
-        async with await asyncio.start_unix_server(go_away, folder / "tool.sock"):
+        async with await asyncio.start_unix_server(go_away, directory / "tool.sock"):
             await sidecall.run_async("tool", ["true"])
 
     with pytest.raises(sidecall.ConnectionLost, match="whether and how the command ended is unknown"):
@@ -225,16 +225,16 @@ def test_waiting_for_a_service(serve: Callable[..., Server]) -> None:
     assert asyncio.run(main()) == 0
 
 
-def test_a_crowd_at_the_door_is_waited_for(folder: Path) -> None:
+def test_a_crowd_at_the_door_is_waited_for(directory: Path) -> None:
     """While too many others wait to be accepted, a call comes again, whatever its `wait`; the loop goes on."""
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
-        listener.bind(str(folder / "tool.sock"))
+        listener.bind(str(directory / "tool.sock"))
         listener.listen(0)
-        other.connect(str(folder / "tool.sock"))
+        other.connect(str(directory / "tool.sock"))
 
         async def main() -> None:
             call = asyncio.ensure_future(sidecall.run_async("tool", ["true"]))
-            await asyncio.sleep(0)  # it finds the door full
+            await asyncio.sleep(0)  # it finds the acceptor full
             listener.accept()[0].close()
             await readable(listener)
             listener.accept()[0].close()

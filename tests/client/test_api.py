@@ -40,8 +40,8 @@ def test_a_signal_is_negative_as_in_subprocess(tool: Server) -> None:
     assert sidecall.run("tool", ["sh", "-c", "kill -9 $$"]).returncode == -9
 
 
-def test_environment_folder_and_streams(tool: Server) -> None:
-    """Variables, the working folder and a missing stdin are passed on."""
+def test_environment_directory_and_streams(tool: Server) -> None:
+    """Variables, the working directory and a missing stdin are passed on."""
     done = sidecall.run(
         "tool", ["sh", "-c", "echo $A; pwd; cat"], env={"A": "1"}, cwd="/", stdin=DEVNULL, capture_output=True
     )
@@ -141,7 +141,7 @@ def test_a_text_is_no_command() -> None:
             sidecall.run("tool", command)
 
 
-def test_a_relative_folder_is_the_callers(tool: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_directory_is_the_callers(tool: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`cwd` means what it means for `sidecall exec --cwd`."""
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path)

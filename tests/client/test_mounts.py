@@ -28,7 +28,7 @@ def test_a_file_is_read_line_by_line() -> None:
     [("/etc", "overlay", "/"), ("/run/sidecall", "tmpfs", "/run/sidecall"), ("/run/sidecall2", "overlay", "/")],
 )
 def test_the_nearest_and_latest_mount_counts(path: str, kind: str, point: str) -> None:
-    """A mount over another one hides it, and a name that only begins alike is another folder."""
+    """A mount over another one hides it, and a name that only begins alike is another directory."""
     found = mount_of(path, parse(TEXT))
     assert (found.kind, found.point) == (kind, point)
 

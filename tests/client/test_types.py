@@ -10,12 +10,12 @@ import sidecall
 
 
 async def right() -> None:
-    done = sidecall.run("tool", ["ls", b"-l", Path("folder")], stdin=sys.stdin, stdout=3, stderr=sidecall.STDOUT)
+    done = sidecall.run("tool", ["ls", b"-l", Path("directory")], stdin=sys.stdin, stdout=3, stderr=sidecall.STDOUT)
     assert_type(done, sidecall.CompletedCall)
     assert_type(done.returncode, int)
     assert_type(done.stdout, bytes | None)
     assert_type(done.outcome, sidecall.Outcome)
-    assert_type(await sidecall.run_async("tool", ("ls",), timeout=None, cwd=Path("folder")), sidecall.CompletedCall)
+    assert_type(await sidecall.run_async("tool", ("ls",), timeout=None, cwd=Path("directory")), sidecall.CompletedCall)
 
 
 async def wrong() -> None:

@@ -58,12 +58,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the wheel under test: the one SIDECALL_TEST_WHEEL names, or one built from this tree."""
     if given := os.environ.get("SIDECALL_TEST_WHEEL"):
         return Path(given)
-    folder = tmp_path_factory.mktemp("wheel")
+    directory = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPO],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", directory, REPO],
         check=True,
     )
-    return next(folder.glob("*.whl"))
+    return next(directory.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

@@ -97,11 +97,11 @@ class Pod:
     read-only, at /programs. None has a network.
     """
 
-    def __init__(self, engine: Engine, image: str, folder: Path) -> None:
+    def __init__(self, engine: Engine, image: str, directory: Path) -> None:
         self.engine = engine
         self.image = image
-        self.ipc = folder / "ipc"
-        self.shared = folder / "shared"
+        self.ipc = directory / "ipc"
+        self.shared = directory / "shared"
         for part in (self.ipc, self.shared):
             part.mkdir()
         self._names: list[str] = []

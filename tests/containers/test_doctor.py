@@ -29,19 +29,19 @@ def test_all_is_well(pod: Pod) -> None:
     service = pod.service("tool")
     (code, bad, good), (_, _, there) = problems(pod.caller()), problems(service)
     assert (code, bad) == (0, [])
-    assert good[0].startswith("the working folder / lies in this container's own file system")
+    assert good[0].startswith("the working directory / lies in this container's own file system")
     assert good[1].startswith("/run/sidecall is the volume ")
     assert good[1] == there[1]
     assert good[2].startswith("sidecall ")
 
 
 def test_the_volume_was_forgotten(pod: Pod) -> None:
-    """No folder at all, or one that only this container sees."""
+    """No directory at all, or one that only this container sees."""
     pod.service("tool")
     caller = pod.start_with([], "sleep", "infinity")
     assert problems(caller)[:2] == (
         69,
-        [("the folder /run/sidecall does not exist in this container", 'volumes: ["ipc:/run/sidecall"]')],
+        [("the directory /run/sidecall does not exist in this container", 'volumes: ["ipc:/run/sidecall"]')],
     )
     caller.exec("mkdir", "/run/sidecall")
     code, bad, other = problems(caller)
@@ -130,7 +130,7 @@ def test_the_volume_is_read_only(pod: Pod) -> None:
 
 
 def test_everybody_may_write_to_the_volume(pod: Pod) -> None:
-    """A folder in which anyone can replace a socket is not trusted."""
+    """A directory in which anyone can replace a socket is not trusted."""
     pod.service("tool")
     pod.ipc.chmod(0o777)
     assert problems(pod.caller())[:2] == (

@@ -56,8 +56,8 @@ def caller(pod: Pod, *options: str) -> Container:
     return pod.start_with([*mounts, *options], "sleep", "infinity")
 
 
-def test_paths_and_the_working_folder_are_translated(pod: Pod, service: Container) -> None:
-    """The caller's /work/data is the service's /images: absolute and relative paths, links and the working folder."""
+def test_paths_and_the_working_directory_are_translated(pod: Pod, service: Container) -> None:
+    """The caller's /work/data is the service's /images: absolute and relative paths, links and the working directory."""
     data = pod.shared / "data"
     (data / "sub").mkdir()
     (data / "sub" / "a").write_text("content")

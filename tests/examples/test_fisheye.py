@@ -64,32 +64,32 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture
 def projects(tmp_path: Path) -> Path:
-    """Return a folder with the projects for small frames."""
-    folder = tmp_path / "projects"
-    folder.mkdir()
-    (folder / "flat.pto").write_text(SMALL_FLAT)
-    (folder / "pc.pto").write_text(SMALL_PC)
-    return folder
+    """Return a directory with the projects for small frames."""
+    directory = tmp_path / "projects"
+    directory.mkdir()
+    (directory / "flat.pto").write_text(SMALL_FLAT)
+    (directory / "pc.pto").write_text(SMALL_PC)
+    return directory
 
 
 @pytest.fixture
 def frames(tmp_path: Path) -> Path:
-    """Return a folder with one small frame of each kind."""
-    folder = tmp_path / "frames"
-    folder.mkdir()
+    """Return a directory with one small frame of each kind."""
+    directory = tmp_path / "frames"
+    directory.mkdir()
     picture = Image.radial_gradient("L").resize(FRAME).convert("RGB")
-    picture.save(folder / "one.jpg")
-    picture.rotate(180).save(folder / "two.png")
-    picture.rotate(90).save(folder / "three.insp", format="JPEG")
-    return folder
+    picture.save(directory / "one.jpg")
+    picture.rotate(180).save(directory / "two.png")
+    picture.rotate(90).save(directory / "three.insp", format="JPEG")
+    return directory
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with one rendered frame of full size, and what has to become of it."""
-    folder = tmp_path_factory.mktemp("room")
-    run([sys.executable, str(EXAMPLE / "frames.py"), str(folder), "--count", "1"], dict(os.environ), check=True)
-    return folder
+    """Return a directory with one rendered frame of full size, and what has to become of it."""
+    directory = tmp_path_factory.mktemp("room")
+    run([sys.executable, str(EXAMPLE / "frames.py"), str(directory), "--count", "1"], dict(os.environ), check=True)
+    return directory
 
 
 def run(
@@ -126,9 +126,9 @@ def pictures(work: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (work / "final").iterdir()}
 
 
-def hidden(folder: Path) -> list[Path]:
+def hidden(directory: Path) -> list[Path]:
     """Return what an interrupted step may have left under a temporary name."""
-    return [path for path in folder.rglob(".*") if path.is_file() and ".snakemake" not in path.parts]
+    return [path for path in directory.rglob(".*") if path.is_file() and ".snakemake" not in path.parts]
 
 
 def test_many_cores_make_the_bytes_that_one_core_makes(
@@ -205,7 +205,7 @@ def test_image_that_breaks_off(environment: dict[str, str], tmp_path: Path, fram
 
 def test_relative_paths_and_spaces(environment: dict[str, str], tmp_path: Path, frames: Path, projects: Path) -> None:
     """Paths mean what they mean to the caller, and are never split into words."""
-    odd = tmp_path / "a folder; with $(odd) 'names'"
+    odd = tmp_path / "a directory; with $(odd) 'names'"
     odd.mkdir()
     shutil.copy(frames / "one.jpg", odd / "an image.jpg")
     done = hugin(environment, projects / "flat.pto", Path("an image.jpg"), Path("out put.tif"), cwd=odd)
@@ -216,17 +216,17 @@ def test_relative_paths_and_spaces(environment: dict[str, str], tmp_path: Path, 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of 16 KiB."""
+    """Return a directory on a file system of 16 KiB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], dict(os.environ)).returncode != 0:
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    if run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(directory)], dict(os.environ)).returncode != 0:
         pytest.skip("a tmpfs cannot be mounted here")
     try:
-        yield folder
+        yield directory
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 def test_full_disk(environment: dict[str, str], frames: Path, projects: Path, small_disk: Path) -> None:
@@ -271,15 +271,15 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)  # a service does not announce its load
 
 
-def remap(environment: dict[str, str], room: Path, folder: Path, flat: Path, pc: Path) -> Path:
-    """Run the four stages by hand with other projects; return the folder of the picture."""
-    folder.mkdir(parents=True)
-    stages = [(flat, room / "frames" / "room-1.jpg", folder / "flat.tif"), (pc, folder / "flat.tif", folder / "pc.tif")]
+def remap(environment: dict[str, str], room: Path, directory: Path, flat: Path, pc: Path) -> Path:
+    """Run the four stages by hand with other projects; return the directory of the picture."""
+    directory.mkdir(parents=True)
+    stages = [(flat, room / "frames" / "room-1.jpg", directory / "flat.tif"), (pc, directory / "flat.tif", directory / "pc.tif")]
     for stage in stages:
         assert hugin(environment, *stage).returncode == 0
-    final = folder / "final"
+    final = directory / "final"
     final.mkdir()
-    convert = [str(EXAMPLE / "scripts" / "convert.sh"), str(folder / "pc.tif"), str(final / "room-1.png")]
+    convert = [str(EXAMPLE / "scripts" / "convert.sh"), str(directory / "pc.tif"), str(final / "room-1.png")]
     run([*convert, "-resize", "500x", "-flop"], environment, check=True)
     return final
 
@@ -296,7 +296,7 @@ def test_right_projection_meets_the_bounds(environment: dict[str, str], tmp_path
 
 
 @pytest.mark.parametrize(
-    ("project", "right", "wrong", "complaint"),
+    ("project", "right", "wrong", "violation"),
     [
         ("flat.pto", "i f2 w6912 h3456 v408.99", "i f2 w6912 h3456 v428.99", "dB against the direct view"),
         ("pc.pto", "p f0 w1600 h1200 v90", "p f0 w1600 h1200 v91", "dB against the direct view"),
@@ -305,7 +305,7 @@ def test_right_projection_meets_the_bounds(environment: dict[str, str], tmp_path
     ids=["the lens 5 % wider", "the view 1 degree wider", "no perspective correction"],
 )
 def test_wrong_projection_fails(
-    environment: dict[str, str], tmp_path: Path, room: Path, project: str, right: str, wrong: str, complaint: str
+    environment: dict[str, str], tmp_path: Path, room: Path, project: str, right: str, wrong: str, violation: str
 ) -> None:
     """The bounds notice a wrong projection."""
     files = {name: EXAMPLE / name for name in ("flat.pto", "pc.pto")}
@@ -315,4 +315,4 @@ def test_wrong_projection_fails(
     files[project].write_text(text.replace(right, wrong))
     done = check(remap(environment, room, tmp_path / "wrong", files["flat.pto"], files["pc.pto"]), room)
     assert done.returncode == 1
-    assert complaint in done.stderr
+    assert violation in done.stderr

@@ -22,7 +22,7 @@ SNAKEFILE = """
 rule all:
     shell: '''
         echo before
-        sidecall exec --die-with-parent tool sh -c 'echo $$ >FOLDER/tool; trap "" TERM; sleep 98765; :'
+        sidecall exec --die-with-parent tool sh -c 'echo $$ >DIR/tool; trap "" TERM; sleep 98765; :'
         echo after
     '''
 """
@@ -33,7 +33,7 @@ def test_a_killed_rule_takes_its_tool_along(tool: Server, tmp_path: Path) -> Non
     """A rule with several commands, its shell killed with KILL: what runs at the service is gone after the grace."""
     if shutil.which("snakemake", path=PATH) is None:
         pytest.skip("snakemake is not installed")
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("FOLDER", str(tmp_path)))
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("DIR", str(tmp_path)))
     environ = {**os.environ, "PATH": PATH, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     words = ["snakemake", "--cores", "1", "--snakefile", "Snakefile", "--directory", str(tmp_path)]
     with (tmp_path / "log").open("wb") as log:
@@ -48,11 +48,11 @@ def test_a_killed_rule_takes_its_tool_along(tool: Server, tmp_path: Path) -> Non
     assert snakemake.wait(60) != 0
 
 
-def caller_of(folder: Path) -> int:
-    """Return the pid of the one `sidecall exec` that has a folder among its words."""
+def caller_of(directory: Path) -> int:
+    """Return the pid of the one `sidecall exec` that has a directory among its words."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         words = path.read_bytes().split(b"\0") if path.exists() else []
-        if b"--die-with-parent" in words and any(os.fsencode(folder) in word for word in words):
+        if b"--die-with-parent" in words and any(os.fsencode(directory) in word for word in words):
             return int(path.parent.name)
     raise AssertionError("there is no caller")
 

@@ -18,11 +18,11 @@ with atheris.instrument_imports(include=["sidecall", "tomllib"]):
     from sidecall.protocol.connection import Connection
     from sidecall.protocol.messages import NULL, RELAYED, Call, Hello
     from sidecall.protocol.states import CALLER, SERVICE
-    from sidecall.server import policy
-    from sidecall.server.loading import loads
-    from sidecall.server.parameters import Parameter, parse
-    from sidecall.server.paths import Paths
-    from sidecall.server.volumes import Atlas
+    from sidecall.policy import plan as policy
+    from sidecall.policy.loading import loads
+    from sidecall.policy.parameters import Parameter, parse
+    from sidecall.files.paths import Paths
+    from sidecall.files.volumes import VolumeMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ DECLARED = {
     parameter.name: parameter
     for parameter in (
         Parameter("s", "str", optional=True, pattern="[a-z-]{1,5}", repeated=True, most=3),
-        Parameter("free", "str", optional=True, leading_dash=True),
+        Parameter("free", "str", optional=True, allow_leading_dash=True),
         Parameter("p", "path", optional=True),
         Parameter("i", "int", optional=True, minimum=-5, maximum=9, default="3"),
         Parameter("f", "float", optional=True, minimum=0),
@@ -73,7 +73,7 @@ def codec(data: bytes) -> None:
 
 
 def connection(data: bytes) -> None:
-    """However the bytes are cut into pieces, the same messages come out, and the same complaint."""
+    """However the bytes are cut into pieces, the same messages come out, and the same violation."""
     if len(data) < 2:
         return
     role, size, stream = (CALLER, SERVICE)[data[0] % 2], 1 + data[1] % 40, data[2:]
@@ -91,7 +91,7 @@ def _heard(role: str, pieces: list[bytes]) -> tuple[list[Message], str]:
         for piece in pieces:
             end.receive_data(piece)
             for message in end.events():
-                heard.append(message)  # noqa: PERF402 what came before a complaint counts
+                heard.append(message)  # noqa: PERF402 what came before a violation counts
     except ProtocolError as error:
         return heard, error.reason
     return heard, ""
@@ -120,11 +120,11 @@ def calls(data: bytes) -> None:
     parts = data.split(b"\n")
     words = tuple(part for part in parts if not part.startswith(b"!"))
     said = [part[1:] for part in parts if part.startswith(b"!")]
-    folders = tuple(part for part in said if part[:1].isdigit())
+    directories = tuple(part for part in said if part[:1].isdigit())
     environment = tuple(part for part in said if not part[:1].isdigit())
-    call = Call(b"c", words, environment, environment[0] if environment else b"", b"/usr/share", folders, 0, 0, 0, 0, 0)
+    call = Call(b"c", words, environment, environment[0] if environment else b"", b"/usr/share", directories, 0, 0, 0, 0, 0)
     try:
-        with Paths(Atlas(OFFER.volumes, call.folders), private=None) as paths:
+        with Paths(VolumeMap(OFFER.volumes, call.directories), private=None) as paths:
             plan = policy.plan(OFFER, call, {}, paths)
     except SidecallError as error:
         _check(error.reason.isprintable())

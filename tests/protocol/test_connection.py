@@ -14,7 +14,7 @@ from sidecall.errors import LocalProtocolError, ProtocolError
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode, frame_at
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER, CALLING, DONE, IDLE, NEEDS, READY, RUNNING, SAYS, SERVICE, WAITING
+from sidecall.protocol.states import CALLER, CALLING, DONE, IDLE, PEER_STATES, READY, RUNNING, TRANSITIONS, SERVICE, WAITING
 
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "u8": st.integers(0, 2**8 - 1),
@@ -132,8 +132,8 @@ def test_too_long_is_refused_by_the_header_alone(kind: type[m.Message]) -> None:
 def test_the_tables_decide_who_may_say_what(role: str, caller: str, service: str, kind: type[m.Message]) -> None:
     """Every message in every pair of states: allowed ones move as the tables say, the others are violations."""
     state = caller if role == CALLER else service
-    expected = SAYS[role][state].get(kind)
-    if role == SERVICE and kind in NEEDS and caller not in NEEDS[kind]:
+    expected = TRANSITIONS[role][state].get(kind)
+    if role == SERVICE and kind in PEER_STATES and caller not in PEER_STATES[kind]:
         expected = None
     message = EXAMPLES[kind]
     if role == SERVICE and kind in {m.Data, m.Eof}:
@@ -180,7 +180,7 @@ def test_a_window_is_used_up_and_given_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "complaint"),
+    ("message", "violation"),
     [
         (m.Data(2, b""), "Data for stream 2, which is not relayed"),
         (m.Data(9, b""), "Data for stream 9, which is not relayed"),
@@ -190,13 +190,13 @@ def test_a_window_is_used_up_and_given_back() -> None:
         (m.Window(1, 1), "Window for stream 1 grants more than was consumed"),
     ],
 )
-def test_stream_messages_fit_their_stream(message: m.Message, complaint: str) -> None:
+def test_stream_messages_fit_their_stream(message: m.Message, violation: str) -> None:
     """A caller that confuses streams or directions breaks the protocol."""
     service = Pair().running().sides[SERVICE]
     service.receive_data(encode(message))
     with pytest.raises(ProtocolError) as error:
         list(service.events())
-    assert error.value.reason == complaint
+    assert error.value.reason == violation
 
 
 def test_nothing_follows_the_end_of_a_stream() -> None:

@@ -15,10 +15,10 @@ from sidecall.protocol.states import (
     CALLING,
     DONE,
     IDLE,
-    NEEDS,
+    PEER_STATES,
     READY,
     RUNNING,
-    SAYS,
+    TRANSITIONS,
     SERVICE,
     WAITING,
     Conversation,
@@ -31,18 +31,18 @@ EXIT = m.Exit(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def test_the_tables_name_only_known_states_and_messages() -> None:
-    """Every state that a message leads to has a row of its own, and NEEDS only narrows what SAYS allows."""
-    for rows in SAYS.values():
+    """Every state that a message leads to has a row of its own, and PEER_STATES only narrows what TRANSITIONS allows."""
+    for rows in TRANSITIONS.values():
         assert {state for row in rows.values() for state in row.values()} <= set(rows)
-    said = {kind for row in SAYS[SERVICE].values() for kind in row}
-    assert set(NEEDS) <= said
-    for moves in NEEDS.values():
-        assert set(moves) | set(moves.values()) <= set(SAYS[CALLER])
+    said = {kind for row in TRANSITIONS[SERVICE].values() for kind in row}
+    assert set(PEER_STATES) <= said
+    for moves in PEER_STATES.values():
+        assert set(moves) | set(moves.values()) <= set(TRANSITIONS[CALLER])
 
 
 def test_every_message_can_be_said_by_somebody() -> None:
     """A message that no table mentions would be dead."""
-    assert {kind for rows in SAYS.values() for row in rows.values() for kind in row} == set(TYPES)
+    assert {kind for rows in TRANSITIONS.values() for row in rows.values() for kind in row} == set(TYPES)
 
 
 def test_every_state_is_reached_and_done_is_final() -> None:
@@ -65,7 +65,7 @@ def test_every_state_is_reached_and_done_is_final() -> None:
     assert (RUNNING, WAITING) not in seen
     assert (READY, RUNNING) not in seen
     assert (CALLING, RUNNING) not in seen
-    assert SAYS[SERVICE][DONE] == {}
+    assert TRANSITIONS[SERVICE][DONE] == {}
 
 
 def view(role: str, caller: str, service: str) -> Connection:
@@ -105,7 +105,7 @@ def test_both_sides_judge_alike(sender: str, caller: str, service: str) -> None:
         sending, receiving = view(sender, caller, service), view(receiver, caller, service)
         receiving.receive_data(encode(message))
         state = caller if sender == CALLER else service
-        allowed = kind in SAYS[sender][state] and (sender == CALLER or kind not in NEEDS or caller in NEEDS[kind])
+        allowed = kind in TRANSITIONS[sender][state] and (sender == CALLER or kind not in PEER_STATES or caller in PEER_STATES[kind])
         if allowed:
             assert sending.send(message) == encode(message)
             assert list(receiving.events()) == [message]

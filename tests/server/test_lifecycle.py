@@ -73,9 +73,9 @@ def test_the_end_can_be_hurried(
     assert server.process.wait(20) == (-2 if signals[0] == 2 else 0)
 
 
-def test_the_configuration_is_read_again(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+def test_the_configuration_is_read_again(serve: Callable[..., Server], directory: Path, sidecall: Run) -> None:
     """HUP takes a new configuration over, keeps the old one if the new one is wrong, and disturbs no call."""
-    config = folder / "x.toml"
+    config = directory / "x.toml"
     config.write_text('[service]\nname = "x"\n[commands.one]\nargv = ["sh", "-c", "echo ready; read line; exit 3"]\n')
     server = serve("--config", str(config))
     caller = start("x", "one")
@@ -94,16 +94,16 @@ def test_the_configuration_is_read_again(serve: Callable[..., Server], folder: P
     assert caller.returncode == 3
 
 
-def test_readiness_is_told(folder: Path) -> None:
+def test_readiness_is_told(directory: Path) -> None:
     """The socket that NOTIFY_SOCKET names hears when the service is up, reads its configuration again and ends."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(folder / "notify"))
+        manager.bind(str(directory / "notify"))
         manager.settimeout(20)
         server = subprocess.Popen(
-            [SIDECALL, "serve", "--allow-any", "x"], env={**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
+            [SIDECALL, "serve", "--allow-any", "x"], env={**os.environ, "NOTIFY_SOCKET": str(directory / "notify")}
         )
         heard = [manager.recv(100)]
-        assert (folder / "x.sock").exists()
+        assert (directory / "x.sock").exists()
         server.send_signal(signal.SIGHUP)
         heard += [manager.recv(100), manager.recv(100)]
         server.terminate()
@@ -112,9 +112,9 @@ def test_readiness_is_told(folder: Path) -> None:
     assert [line.partition(b"\n")[0] for line in heard] == [b"READY=1", b"RELOADING=1", b"READY=1", b"STOPPING=1"]
 
 
-def test_a_socket_can_be_passed_on(folder: Path, sidecall: Run) -> None:
+def test_a_socket_can_be_passed_on(directory: Path, sidecall: Run) -> None:
     """A service manager's socket is served as it is, stays where it is, and its variables reach no command."""
-    path = folder / "x.sock"
+    path = directory / "x.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
@@ -130,7 +130,7 @@ def test_a_socket_can_be_passed_on(folder: Path, sidecall: Run) -> None:
 @pytest.mark.parametrize(
     ("count", "reason"), [("2", "one socket is needed"), ("1", "what was passed on is no listening")]
 )
-def test_a_wrong_socket_is_a_mistake(folder: Path, count: str, reason: str) -> None:
+def test_a_wrong_socket_is_a_mistake(directory: Path, count: str, reason: str) -> None:
     """What a service manager passes on has to be one listening socket: 78."""
     script = f"LISTEN_PID=$$ LISTEN_FDS={count} exec {SIDECALL} serve --allow-any x 3</dev/null"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=False, timeout=20)
@@ -143,8 +143,8 @@ def test_without_its_nursery_a_server_ends(serve: Callable[..., Server], sidecal
     server = serve("--allow-any", "x", "--drain", "30")
     caller = start("x", "sh", "-c", "echo ready; read line; exit 5")
     assert first_line(caller) == "ready"
-    (nursery,) = children_of(server.process.pid)
-    os.kill(nursery, signal.SIGKILL)
+    (forkserver,) = children_of(server.process.pid)
+    os.kill(forkserver, signal.SIGKILL)
     server.await_log("the process that starts commands has ended")
     caller.communicate(b"\n", timeout=20)
     assert caller.returncode == 5
@@ -156,9 +156,9 @@ def test_a_killed_keeper_is_125(serve: Callable[..., Server]) -> None:
     server = serve("--allow-any", "x")
     caller = start("x", "sh", "-c", "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
     pid = int(first_line(caller))
-    (nursery,) = children_of(server.process.pid)
-    (keeper,) = children_of(nursery)
-    os.kill(keeper, signal.SIGKILL)
+    (forkserver,) = children_of(server.process.pid)
+    (supervisor,) = children_of(forkserver)
+    os.kill(supervisor, signal.SIGKILL)
     caller.communicate(timeout=20)
     assert caller.returncode == 125
     while Path(f"/proc/{pid}").exists():
@@ -170,10 +170,10 @@ def test_a_keeper_killed_with_its_nursery_leaves_nothing(serve: Callable[..., Se
     server = serve("--allow-any", "x", "--drain", "0.2")
     caller = start("x", "sh", "-c", "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
     pid = int(first_line(caller))
-    (nursery,) = children_of(server.process.pid)
-    (keeper,) = children_of(nursery)
-    os.kill(nursery, signal.SIGKILL)
-    os.kill(keeper, signal.SIGKILL)
+    (forkserver,) = children_of(server.process.pid)
+    (supervisor,) = children_of(forkserver)
+    os.kill(forkserver, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
     caller.communicate(timeout=20)
     assert caller.returncode == 125
     assert server.process.wait(20) == 70
@@ -181,7 +181,7 @@ def test_a_keeper_killed_with_its_nursery_leaves_nothing(serve: Callable[..., Se
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_server_without_streams_ends(folder: Path, sidecall: Run, closed: str) -> None:
+def test_a_server_without_streams_ends(directory: Path, sidecall: Run, closed: str) -> None:
     """A server that was started with stdin, stdout or stderr closed serves, reloads and ends like any other."""
     with subprocess.Popen(["bash", "-c", f"exec {SIDECALL} serve --allow-any x {closed}"]) as server:
         assert sidecall("ping", "--wait", "20", "x").returncode == 0
@@ -195,15 +195,15 @@ def test_a_server_without_streams_ends(folder: Path, sidecall: Run, closed: str)
             assert server.wait(20) == 0
         finally:
             server.kill()
-    assert list(folder.iterdir()) == []
+    assert list(directory.iterdir()) == []
 
 
-def serves_with_logs(folder: Path, sidecall: Run, audit: str, stderr: int) -> None:
+def serves_with_logs(directory: Path, sidecall: Run, audit: str, stderr: int) -> None:
     """Check that a server whose audit log and stderr take nothing reloads, serves a call and ends by TERM."""
-    (folder / "x.toml").write_text(
+    (directory / "x.toml").write_text(
         f'[service]\nname = "x"\naudit = "{audit}"\n[commands.three]\nargv = ["sh", "-c", "echo out; exit 3"]\n'
     )
-    server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(folder / "x.toml")], stderr=stderr)
+    server = subprocess.Popen([SIDECALL, "serve", "-v", "--config", str(directory / "x.toml")], stderr=stderr)
     try:
         assert sidecall("ping", "--wait", "20", "x").returncode == 0
         server.send_signal(signal.SIGHUP)
@@ -216,19 +216,19 @@ def serves_with_logs(folder: Path, sidecall: Run, audit: str, stderr: int) -> No
         server.wait()
 
 
-def test_logs_that_cannot_be_written_end_no_call(folder: Path, sidecall: Run) -> None:
+def test_logs_that_cannot_be_written_end_no_call(directory: Path, sidecall: Run) -> None:
     """A full disk under the audit log and under stderr takes nothing from a call, nor from the server."""
     with open("/dev/full", "wb") as full:
-        serves_with_logs(folder, sidecall, "/dev/full", full.fileno())
+        serves_with_logs(directory, sidecall, "/dev/full", full.fileno())
 
 
-def test_logs_that_nobody_reads_hold_up_no_call(folder: Path, sidecall: Run) -> None:
+def test_logs_that_nobody_reads_hold_up_no_call(directory: Path, sidecall: Run) -> None:
     """A server whose stderr is a full pipe that nobody reads loses its log, audit and all, and serves on."""
     unread, full = os.pipe()
     with open(unread), open(full, "wb") as pipe:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
         os.write(full, b"x" * select.PIPE_BUF)
-        serves_with_logs(folder, sidecall, "-", full)
+        serves_with_logs(directory, sidecall, "-", full)
 
 
 def test_a_caller_writes_no_line_of_the_log(serve: Callable[..., Server], sidecall: Run) -> None:
@@ -243,9 +243,9 @@ def test_a_caller_writes_no_line_of_the_log(serve: Callable[..., Server], sideca
 HELLO = m.Hello(m.VERSION, (), "test")
 
 
-def hasty(folder: Path) -> str:
+def hasty(directory: Path) -> str:
     """Return a `sidecall` whose server has little patience with callers."""
-    program = folder / "hasty"
+    program = directory / "hasty"
     program.write_text(
         f"#!{sys.executable}\nimport sys\nfrom sidecall.cli import main\nfrom sidecall.server import session\n"
         "session.CLOSE_TIMEOUT = session.REQUEST_TIMEOUT = 0.2\nsys.exit(main())\n"
@@ -254,15 +254,15 @@ def hasty(folder: Path) -> str:
     return str(program)
 
 
-def test_a_caller_that_stands_still_gets_all_output(serve: Callable[..., Server], folder: Path) -> None:
+def test_a_caller_that_stands_still_gets_all_output(serve: Callable[..., Server], directory: Path) -> None:
     """A caller that is stopped when its command ends, for longer than the server waits for others, misses nothing."""
-    server = serve("-v", "--allow-any", "x", program=hasty(folder))
-    script = f"echo; until [ -e {folder}/go ]; do sleep 0.02; done; "
+    server = serve("-v", "--allow-any", "x", program=hasty(directory))
+    script = f"echo; until [ -e {directory}/go ]; do sleep 0.02; done; "
     script += "head -c 260000 /dev/zero; head -c 260000 /dev/zero >&2; exit 3"
     caller = start("--relay", "x", "sh", "-c", script)
     assert first_line(caller) == ""
     os.kill(caller.pid, signal.SIGSTOP)
-    (folder / "go").touch()
+    (directory / "go").touch()
     server.await_log("exited 3")
     time.sleep(1)
     os.kill(caller.pid, signal.SIGCONT)
@@ -305,9 +305,9 @@ def test_who_is_at_the_door_when_the_service_ends_is_told(serve: Callable[..., S
         assert b"the service is shutting down" in answer or served in answer or cancelled in answer, answer
 
 
-def test_a_caller_that_is_being_left_hides_no_calls(serve: Callable[..., Server], folder: Path, sidecall: Run) -> None:
+def test_a_caller_that_is_being_left_hides_no_calls(serve: Callable[..., Server], directory: Path, sidecall: Run) -> None:
     """While a connection that has asked for no call in time is being closed the calls can be listed."""
-    server = serve("-v", "--allow-any", "x", program=hasty(folder))
+    server = serve("-v", "--allow-any", "x", program=hasty(directory))
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(server.path))
         sock.sendall(encode(HELLO) + encode(m.Ping()) * 10_000)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from sidecall.server.config import Service
+from sidecall.policy.config import Service
 from sidecall.server.service import CallService
 
 
@@ -24,7 +24,7 @@ def test_a_connection_is_turned_away_for_the_reason_that_is_told(per_caller: int
     log: list[str] = []
     service = CallService(Service("x", None, per_caller=per_caller), log.append)
     if is_ending:
-        service.turn_away()
+        service.reject_queued()
     ours, theirs = socket.socketpair()
     with theirs:
         service.receive("x", ours)

@@ -100,8 +100,8 @@ def test_status_may_be_asked_repeatedly(tool: Server) -> None:
 def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None:
     """A caller that breaks the protocol while its command is being started hears no REFUSED: the command may run."""
     call = m.Call(b"touch", (os.fsencode(tmp_path / "ran"),), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
-    (nursery,) = children_of(tool.process.pid)
-    os.kill(nursery, signal.SIGSTOP)
+    (forkserver,) = children_of(tool.process.pid)
+    os.kill(forkserver, signal.SIGSTOP)
     connection = Connection(CALLER)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
@@ -110,7 +110,7 @@ def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None
         tool.await_log("starts: touch")
         sock.sendall(encode(m.Signal(9)))
         ping(str(tool.path))  # answered after the server has read that
-        os.kill(nursery, signal.SIGCONT)
+        os.kill(forkserver, signal.SIGCONT)
         heard = b""
         while data := sock.recv(65536):
             heard += data
@@ -123,11 +123,11 @@ def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None
     [(m.Call(b"words", (b"--help",), (), b"", b"/", (), 0, 0, 0, 0, 0), m.Description), (TRUE, m.Refused)],
 )
 def test_a_violation_in_the_same_breath_is_refused(
-    serve: Callable[..., Server], folder: Path, call: m.Call, answer: type[m.Message]
+    serve: Callable[..., Server], directory: Path, call: m.Call, answer: type[m.Message]
 ) -> None:
     """A caller that breaks the protocol right after its CALL is answered once, and nothing falls over."""
-    (folder / "x.toml").write_text('[service]\nname = "x"\n[commands.words]\nargv = ["true"]\n')
-    server = serve("-v", "--config", str(folder / "x.toml"))
+    (directory / "x.toml").write_text('[service]\nname = "x"\n[commands.words]\nargv = ["true"]\n')
+    server = serve("-v", "--config", str(directory / "x.toml"))
     heard = answers(server, HELLO, call, then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
     assert [type(message) for message in heard] == [m.Hello, answer]
 
@@ -148,18 +148,18 @@ def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Serv
         ("OSError(5, 'Input/output error')", "the service cannot serve the call: Input/output error"),
         ("sidecall.ServiceUnavailable('no room')", "no room"),
         ("RuntimeError('odd')", "a bug in the service: RuntimeError: odd"),
-        ("sidecall.supervise.process.KeeperLost()", "the process that kept it was killed"),
+        ("sidecall.supervise.process.SupervisorDied()", "the process that kept it was killed"),
     ],
 )
 def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
-    serve: Callable[..., Server], sidecall: Run, folder: Path, error: str, reason: str
+    serve: Callable[..., Server], sidecall: Run, directory: Path, error: str, reason: str
 ) -> None:
     """Whatever goes wrong in the service after a start: nobody is told that the command returned 0, though it did."""
-    config, program = folder / "x.toml", folder / "faulty"
-    config.write_text(f'[service]\nname = "x"\naudit = "{folder}/audit"\n[commands.true]\nargv = ["true"]\n')
+    config, program = directory / "x.toml", directory / "faulty"
+    config.write_text(f'[service]\nname = "x"\naudit = "{directory}/audit"\n[commands.true]\nargv = ["true"]\n')
     program.write_text(
         f"#!{sys.executable}\nimport sys\nimport sidecall.supervise.process\nfrom sidecall.cli import main\n"
-        "from sidecall.server.execution import Execution\n\n"
+        "from sidecall.calls.execution import Execution\n\n"
         f"async def drained(execution):\n    raise {error}\n\nExecution.drained = drained\nsys.exit(main())\n"
     )
     program.chmod(0o755)
@@ -167,7 +167,7 @@ def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
     done = sidecall("exec", "x", "true")
     assert (done.returncode, done.stdout) == (125, b"")
     server.await_log(f"call 1 is lost: {reason}")
-    (line,) = map(json.loads, (folder / "audit").read_text().splitlines())
+    (line,) = map(json.loads, (directory / "audit").read_text().splitlines())
     assert line == line | {"call": "1", "command": "true", "outcome": "lost", "reason": reason}
     server.forget_tracebacks()
 
@@ -176,12 +176,12 @@ SLOW = """\
 #!{python}
 import os, pwd, sys, time
 from sidecall.cli import main
-from sidecall.server.paths import Paths
+from sidecall.files.paths import Paths
 
 def slow(work):
     def wait(*arguments, **options):
-        open("{folder}/begun", "w").close()
-        while not os.path.exists("{folder}/go"):
+        open("{directory}/begun", "w").close()
+        while not os.path.exists("{directory}/go"):
             time.sleep(0.01)
         return work(*arguments, **options)
     return wait
@@ -208,36 +208,36 @@ parameters.out = { type = "path", access = "write", replace = true }
 
 @pytest.mark.parametrize("what", ["Paths.commit", "os.rmdir"])
 def test_slow_work_on_files_holds_up_its_own_call_alone(
-    serve: Callable[..., Server], sidecall: Run, folder: Path, what: str
+    serve: Callable[..., Server], sidecall: Run, directory: Path, what: str
 ) -> None:
-    """While a large file or a scratch folder of a call is being removed others go on; it ends when that is done."""
-    (folder / "x.toml").write_text(MAKE)
-    (folder / "slow").write_text(SLOW.format(python=sys.executable, folder=folder, what=what))
-    (folder / "slow").chmod(0o755)
-    serve("--config", str(folder / "x.toml"), program=str(folder / "slow"))
-    caller = start("x", "make", "--out", str(folder / "out"))
+    """While a large file or a scratch directory of a call is being removed others go on; it ends when that is done."""
+    (directory / "x.toml").write_text(MAKE)
+    (directory / "slow").write_text(SLOW.format(python=sys.executable, directory=directory, what=what))
+    (directory / "slow").chmod(0o755)
+    serve("--config", str(directory / "x.toml"), program=str(directory / "slow"))
+    caller = start("x", "make", "--out", str(directory / "out"))
     scratch = first_line(caller)
-    while not (folder / "begun").exists():
+    while not (directory / "begun").exists():
         assert caller.poll() is None
     assert sidecall("exec", "x", "true").returncode == 0
     assert caller.poll() is None
-    (folder / "go").touch()
+    (directory / "go").touch()
     assert end(caller)[0] == 0
-    assert (folder / "out").exists()
+    assert (directory / "out").exists()
     assert not os.path.exists(scratch)
 
 
-def test_slow_look_ups_of_users_hold_up_no_call(serve: Callable[..., Server], sidecall: Run, folder: Path) -> None:
+def test_slow_look_ups_of_users_hold_up_no_call(serve: Callable[..., Server], sidecall: Run, directory: Path) -> None:
     """A directory service that does not answer while the configuration is read again is no matter for callers."""
-    (folder / "x.toml").write_text(MAKE)
-    (folder / "slow").write_text(SLOW.format(python=sys.executable, folder=folder, what="pwd.getpwnam"))
-    (folder / "slow").chmod(0o755)
-    server = serve("--config", str(folder / "x.toml"), program=str(folder / "slow"))
+    (directory / "x.toml").write_text(MAKE)
+    (directory / "slow").write_text(SLOW.format(python=sys.executable, directory=directory, what="pwd.getpwnam"))
+    (directory / "slow").chmod(0o755)
+    server = serve("--config", str(directory / "x.toml"), program=str(directory / "slow"))
     callers = f'callers = ["{pwd.getpwuid(os.geteuid()).pw_name}"]'
-    (folder / "x.toml").write_text(MAKE.replace("slots = 2", callers))
+    (directory / "x.toml").write_text(MAKE.replace("slots = 2", callers))
     server.process.send_signal(signal.SIGHUP)
-    while not (folder / "begun").exists():
+    while not (directory / "begun").exists():
         assert server.process.poll() is None
     assert sidecall("exec", "x", "true").returncode == 0
-    (folder / "go").touch()
+    (directory / "go").touch()
     server.await_log("the configuration has been read again")

@@ -21,7 +21,7 @@ def failure(number: int, name: str | None = None) -> OSError:
 
 
 @pytest.mark.parametrize(
-    ("error", "program", "folder", "code", "reason"),
+    ("error", "program", "directory", "code", "reason"),
     [
         (failure(errno.ENOENT, "x"), "x", None, 127, "no such command: 'x'"),
         (failure(errno.ENOENT, "/no/x"), "/no/x", None, 127, "no such command: '/no/x'"),
@@ -35,25 +35,25 @@ def failure(number: int, name: str | None = None) -> OSError:
             "x",
             "/gone",
             126,
-            "cannot enter the working folder '/gone': No such file or directory",
+            "cannot enter the working directory '/gone': No such file or directory",
         ),
         (
             failure(errno.ENOTDIR, "/file"),
             "x",
             "/file",
             126,
-            "cannot enter the working folder '/file': Not a directory",
+            "cannot enter the working directory '/file': Not a directory",
         ),
         (failure(errno.ENOENT, "x"), "x", "/", 127, "no such command: 'x'"),
     ],
 )
-def test_what_a_failed_exec_means(error: OSError, program: str, folder: str | None, code: int, reason: str) -> None:
-    """The folder, the program and its interpreter are told apart."""
-    explained = explain_exec(error, program, folder)
+def test_what_a_failed_exec_means(error: OSError, program: str, directory: str | None, code: int, reason: str) -> None:
+    """The directory, the program and its interpreter are told apart."""
+    explained = explain_exec(error, program, directory)
     assert (explained.code, explained.reason) == (code, reason)
 
 
-def test_a_program_in_no_folder_is_missing(tmp_path: Path) -> None:
+def test_a_program_in_no_directory_is_missing(tmp_path: Path) -> None:
     """PATH is searched and nothing else; the hint tells a name from a path."""
     with pytest.raises(NoSuchCommand) as error:
         find_executable("x", {"PATH": str(tmp_path)})
@@ -64,7 +64,7 @@ def test_a_program_in_no_folder_is_missing(tmp_path: Path) -> None:
 
 
 def test_an_empty_name_is_no_program() -> None:
-    """A folder of PATH is not taken for the program of an empty name."""
+    """A directory of PATH is not taken for the program of an empty name."""
     with pytest.raises(SidecallError) as error:
         find_executable("", {"PATH": "/bin"})
     assert error.value.code == 127

@@ -1,4 +1,4 @@
-"""Commands under keepers: how they end is what is told, and nothing that they started is left."""
+"""Commands under supervisors: how they end is what is told, and nothing that they started is left."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecall.errors import CannotExecute, NoSuchCommand, ServiceUnavailable, SidecallError
-from sidecall.supervise.line import Job, send_job
-from sidecall.supervise.nursery import Nursery
-from sidecall.supervise.process import KeeperLost, Keepers, reset_inherited_signals
-from supervise.conftest import first_line, lives, shell, with_keepers
+from sidecall.supervise.control import Job, send_job
+from sidecall.supervise.forkserver import ForkServer
+from sidecall.supervise.process import SupervisorDied, SupervisorPool, reset_inherited_signals
+from supervise.conftest import field, first_line, lives, parent_of, shell, with_pool
 
 if TYPE_CHECKING:
     from sidecall.supervise.process import Ended
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def test_an_end_is_what_it_was(script: str, status: int) -> None:
     """A wait status arrives unchanged, with what the process used; nobody stopped it."""
 
-    async def main(keepers: Keepers) -> Ended:
-        return await (await shell(keepers, script)).ended()
+    async def main(pool: SupervisorPool) -> Ended:
+        return await (await shell(pool, script)).ended()
 
-    ended = with_keepers(main)
+    ended = with_pool(main)
     assert ended.status & ~0x80 == status
     assert ended.used.max_rss > 0
     assert not ended.stopped
@@ -38,37 +38,37 @@ def test_an_end_is_what_it_was(script: str, status: int) -> None:
 def test_every_deadly_signal_ends_a_command_with_its_number(number: int) -> None:
     """The status names the very signal that was sent, with a number that is never mixed up with an exit code."""
 
-    async def main(keepers: Keepers) -> Ended:
-        process = await shell(keepers, "ulimit -c 0; exec sleep 60")
+    async def main(pool: SupervisorPool) -> Ended:
+        process = await shell(pool, "ulimit -c 0; exec sleep 60")
         process.signal(number)
         return await process.ended()
 
-    assert with_keepers(main).status & 0x7F == number
+    assert with_pool(main).status & 0x7F == number
 
 
 def test_a_command_leads_a_session_of_its_own() -> None:
     """The group's number is the command's pid, so a signal reaches all of it and nothing else."""
 
-    async def main(keepers: Keepers) -> None:
-        process, pid = await first_line(keepers, "echo $$; exec sleep 60")
+    async def main(pool: SupervisorPool) -> None:
+        process, pid = await first_line(pool, "echo $$; exec sleep 60")
         assert os.getsid(pid) == os.getpgid(pid) == pid
         process.stop(5)
         await process.ended()
 
-    with_keepers(main)
+    with_pool(main)
 
 
 def test_a_command_starts_with_a_clean_slate() -> None:
     """No signal is blocked, ignored or caught, and nothing is open but its streams, whatever the server had."""
 
-    async def main(keepers: Keepers) -> str:
+    async def main(pool: SupervisorPool) -> str:
         readable, writable = os.pipe()
         other = os.open(os.devnull, os.O_RDONLY)
         os.set_inheritable(other, True)
         script = "exec 2>&1; cat /proc/self/status; ls /proc/self/fd | tr '\\n' ' '"
         with open(readable) as lines:
             try:
-                process = await shell(keepers, script, stdout=writable)
+                process = await shell(pool, script, stdout=writable)
             finally:
                 os.close(writable)
                 os.close(other)
@@ -79,7 +79,7 @@ def test_a_command_starts_with_a_clean_slate() -> None:
     was = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         reset_inherited_signals()
-        said = with_keepers(main)
+        said = with_pool(main)
     finally:
         signal.signal(signal.SIGUSR1, was)
     *status, descriptors = said.splitlines()
@@ -107,64 +107,40 @@ ESCAPES = {
 def test_nothing_escapes(script: str, how: str) -> None:
     """Whatever a command starts is gone when its end is told, be it in another group or session, orphaned or deaf."""
 
-    async def main(keepers: Keepers) -> tuple[Ended, bool]:
-        process, pid = await first_line(keepers, script + ("; exit 3" if how == "ends" else "; exec sleep 100"))
+    async def main(pool: SupervisorPool) -> tuple[Ended, bool]:
+        process, pid = await first_line(pool, script + ("; exit 3" if how == "ends" else "; exec sleep 100"))
         if how == "is stopped":
             process.stop(0.2)
         return await process.ended(), lives(pid)
 
-    ended, is_left = with_keepers(main)
+    ended, is_left = with_pool(main)
     assert ended.status == (3 << 8 if how == "ends" else signal.SIGTERM)
     assert ended.stopped == (how == "is stopped")
     assert not is_left
 
 
-CHAIN = """
-import os, sys
-while True:
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-"""
-
-
-def test_what_forks_while_it_is_killed_does_not_get_away() -> None:
-    """A chain of processes, each gone before its number can be used, in a new session each time, is ended too."""
-
-    async def main(keepers: Keepers) -> None:
-        null = os.open(os.devnull, os.O_RDWR)
-        job = Job([b"python3", b"-I", b"-S", b"-c", CHAIN.encode()], dict(os.environb), None, 0.1, leave=False)
-        process = keepers.spawn(job, (null, null, null))
-        os.close(null)
-        await asyncio.wait_for(process.ended(), 60)
-
-    with_keepers(main)
-
-
 def test_helpers_have_time_to_finish(tmp_path: Path) -> None:
     """A helper that ends by itself soon, such as `tee`, is not disturbed."""
 
-    async def main(keepers: Keepers) -> None:
-        await (await shell(keepers, f"(sleep 0.2; : >{tmp_path}/marker) & exit 0", 5)).ended()
+    async def main(pool: SupervisorPool) -> None:
+        await (await shell(pool, f"(sleep 0.2; : >{tmp_path}/marker) & exit 0", 5)).ended()
 
-    with_keepers(main)
+    with_pool(main)
     assert (tmp_path / "marker").exists()
 
 
 def test_helpers_may_be_left_on_purpose() -> None:
     """A command that is declared so leaves its helpers running, and the next command is not mixed up with them."""
 
-    async def main(keepers: Keepers) -> int:
-        process, pid = await first_line(keepers, "setsid sleep 100 >/dev/null 2>&1 & echo $!; exit 4", leave=True)
+    async def main(pool: SupervisorPool) -> int:
+        process, pid = await first_line(pool, "setsid sleep 100 >/dev/null 2>&1 & echo $!; exit 4", keep=True)
         assert (await process.ended()).status == 4 << 8
-        other = await shell(keepers, "exec sleep 100")
+        other = await shell(pool, "exec sleep 100")
         other.stop(1)
         await other.ended()
         return pid
 
-    pid = with_keepers(main)
+    pid = with_pool(main)
     assert lives(pid)
     os.kill(pid, signal.SIGKILL)
 
@@ -181,143 +157,139 @@ def test_helpers_may_be_left_on_purpose() -> None:
 def test_stop_escalates(script: str, status: int) -> None:
     """TERM first, KILL after the grace; a stopped process is no exception."""
 
-    async def main(keepers: Keepers) -> Ended:
-        process, _ = await first_line(keepers, script)
+    async def main(pool: SupervisorPool) -> Ended:
+        process, _ = await first_line(pool, script)
         process.stop(0.3)
         return await process.ended()
 
-    assert with_keepers(main).status == status
+    assert with_pool(main).status == status
 
 
 def test_what_has_ended_is_not_stopped() -> None:
-    """A stop that comes before a keeper has noticed the end of its command is not taken for the reason of it."""
+    """A stop that comes before a supervisor has noticed the end of its command is not taken for the reason of it."""
 
-    async def main(keepers: Keepers) -> Ended:
-        process, pid = await first_line(keepers, "echo $$; kill -STOP $$; exit 6")
-        keeper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(keeper, signal.SIGSTOP)
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+    async def main(pool: SupervisorPool) -> Ended:
+        process, pid = await first_line(pool, "echo $$; kill -STOP $$; exit 6")
+        supervisor = parent_of(pid)
+        os.kill(supervisor, signal.SIGSTOP)
+        while field(pid, 3) != "Z":
             os.kill(pid, signal.SIGCONT)
             await asyncio.sleep(0.01)
         process.stop(5)
-        os.kill(keeper, signal.SIGCONT)
+        os.kill(supervisor, signal.SIGCONT)
         return await process.ended()
 
-    ended = with_keepers(main)
+    ended = with_pool(main)
     assert (ended.status, ended.stopped) == (6 << 8, False)
 
 
 def test_a_second_stop_hurries() -> None:
     """A stop without grace kills at once what an earlier one still gives time, and both learn of one end."""
 
-    async def main(keepers: Keepers) -> list[Ended]:
-        process, _ = await first_line(keepers, "trap '' TERM; echo $$; while :; do sleep 0.05; done")
+    async def main(pool: SupervisorPool) -> list[Ended]:
+        process, _ = await first_line(pool, "trap '' TERM; echo $$; while :; do sleep 0.05; done")
         process.stop(60)
         process.stop(0)
         return list(await asyncio.gather(process.ended(), process.ended()))
 
-    assert {ended.status for ended in with_keepers(main)} == {9}
+    assert {ended.status for ended in with_pool(main)} == {9}
 
 
 def test_stopping_does_not_take_the_whole_grace() -> None:
     """A command that ends on TERM is not waited for any longer."""
 
-    async def main(keepers: Keepers) -> None:
-        process, _ = await first_line(keepers, "echo $$; exec sleep 60")
+    async def main(pool: SupervisorPool) -> None:
+        process, _ = await first_line(pool, "echo $$; exec sleep 60")
         process.stop(60)
         await process.ended()
 
     began = time.monotonic()
-    with_keepers(main)
+    with_pool(main)
     assert time.monotonic() - began < 30
 
 
 def test_a_signal_to_what_is_gone_is_nothing() -> None:
-    """Signals after the end reach nobody, not even the keeper's next command."""
+    """Signals after the end reach nobody, not even the supervisor's next command."""
 
-    async def main(keepers: Keepers) -> Ended:
-        process = await shell(keepers, "exit 0")
+    async def main(pool: SupervisorPool) -> Ended:
+        process = await shell(pool, "exit 0")
         await process.ended()
         process.signal(9)
         process.stop(0)
-        return await (await shell(keepers, "sleep 0.1; exit 5")).ended()
+        return await (await shell(pool, "sleep 0.1; exit 5")).ended()
 
-    assert with_keepers(main).status == 5 << 8
+    assert with_pool(main).status == 5 << 8
 
 
 def test_a_hundred_commands_leave_nothing() -> None:
     """No descriptor and no zombie stays, however commands end."""
 
-    async def main(keepers: Keepers) -> None:
+    async def main(pool: SupervisorPool) -> None:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
-            processes = [await shell(keepers, "exit 1" if index % 2 else "exec sleep 60") for index in range(20)]
+            processes = [await shell(pool, "exit 1" if index % 2 else "exec sleep 60") for index in range(20)]
             for process in processes:
                 process.stop(5)
             await asyncio.gather(*(process.ended() for process in processes))
-        keepers.close()
+        pool.close()
         assert len(os.listdir("/proc/self/fd")) == before
 
-    with_keepers(main)
+    with_pool(main)
 
 
-def test_a_killed_keeper_is_told_and_takes_its_command_along() -> None:
-    """Nobody knows how the command ended, so nobody says it; what the keeper kept is killed all the same."""
+def test_a_killed_supervisor_is_told_and_takes_its_command_along() -> None:
+    """Nobody knows how the command ended, so nobody says it; what the supervisor kept is killed all the same."""
 
-    async def main(keepers: Keepers) -> int:
-        process, pid = await first_line(keepers, "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
+    async def main(pool: SupervisorPool) -> int:
+        process, pid = await first_line(pool, "trap '' TERM; setsid sleep 100 & echo $!; exec sleep 100")
         os.kill(parent_of(parent_of(pid)), signal.SIGKILL)
-        with pytest.raises(KeeperLost):
+        with pytest.raises(SupervisorDied):
             await process.ended()
         return pid
 
-    assert not lives(with_keepers(main))
-
-
-def parent_of(pid: int) -> int:
-    """Return the parent of a process."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert not lives(with_pool(main))
 
 
 def test_a_server_killed_with_something_unread_is_gone_all_the_same(tmp_path: Path) -> None:
-    """The command is asked to end as when the server had read all; its keeper does not fall over the reset."""
+    """The command is asked to end as when the server had read all; its supervisor does not fall over the reset."""
     said = tmp_path / "said"
-    nursery = Nursery.start()
-    line = nursery.keeper()
+    fork_server = ForkServer.start()
+    control = fork_server.new_supervisor(1)
     script = f"trap 'echo asked >{said}; exit' TERM; touch {tmp_path}/ready; while :; do sleep 0.02; done"
-    send_job(line, Job([b"sh", b"-c", script.encode()], dict(os.environb), None, 10, leave=False), (2, 2, 2))
+    job = Job([b"sh", b"-c", script.encode()], dict(os.environb), None, 10, keep_background=False)
+    send_job(control, job, (2, 2, 2), None)
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
-    line.close()  # STARTED has not been read
-    nursery.close()
+    control.close()  # STARTED has not been read
+    fork_server.close()
     assert said.read_text() == "asked\n"
 
 
-def test_idle_keepers_that_were_killed_are_replaced() -> None:
-    """A keeper killed between two commands costs nobody a call."""
+def test_idle_supervisors_that_were_killed_are_replaced() -> None:
+    """A supervisor killed between two commands costs nobody a call."""
 
-    async def main(keepers: Keepers) -> int:
-        process, pid = await first_line(keepers, "echo $$; sleep 0.1")
+    async def main(pool: SupervisorPool) -> int:
+        process, pid = await first_line(pool, "echo $$; sleep 0.1")
         kept_by = parent_of(pid)
         await process.ended()
         os.kill(kept_by, signal.SIGKILL)
         while lives(kept_by):
             await asyncio.sleep(0.01)
-        return (await (await shell(keepers, "exit 6")).ended()).status
+        return (await (await shell(pool, "exit 6")).ended()).status
 
-    assert with_keepers(main) == 6 << 8
+    assert with_pool(main) == 6 << 8
 
 
-def test_a_killed_nursery_is_an_unavailable_service() -> None:
-    """Without a nursery nothing new can be started; that is said, not guessed around."""
+def test_a_killed_fork_server_is_an_unavailable_service() -> None:
+    """Without a fork server nothing new can be started; that is said, not guessed around."""
 
-    async def main(keepers: Keepers) -> None:
-        os.kill(keepers._nursery.pid, signal.SIGKILL)
-        os.waitpid(keepers._nursery.pid, 0)
+    async def main(pool: SupervisorPool) -> None:
+        pool._fork_server.kill()
+        os.waitid(os.P_PID, pool._fork_server.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ServiceUnavailable):
-            await shell(keepers, "exit 0")
+            await shell(pool, "exit 0")
 
-    with_keepers(main)
+    with_pool(main)
 
 
 @pytest.mark.parametrize(
@@ -332,55 +304,55 @@ def test_a_killed_nursery_is_an_unavailable_service() -> None:
 def test_what_cannot_be_executed(
     tmp_path: Path, program: str, content: str | None, mode: int, error: type[SidecallError]
 ) -> None:
-    """What is not there is 127, what cannot be executed 126; the keeper goes on to the next command."""
+    """What is not there is 127, what cannot be executed 126; the supervisor goes on to the next command."""
     path = tmp_path / program
     if content is not None:
         path.write_text(content)
         path.chmod(mode)
 
-    async def main(keepers: Keepers) -> int:
+    async def main(pool: SupervisorPool) -> int:
         with pytest.raises(error):
-            await keepers.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, leave=False), (0, 1, 2)).ended()
-        return (await (await shell(keepers, "exit 8")).ended()).status
+            await pool.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, keep_background=False), (0, 1, 2)).ended()
+        return (await (await shell(pool, "exit 8")).ended()).status
 
-    assert with_keepers(main) == 8 << 8
+    assert with_pool(main) == 8 << 8
 
 
 @pytest.mark.parametrize(
-    ("folder", "reason"),
+    ("directory", "reason"),
     [
-        (b"/no/such", "cannot enter the working folder '/no/such': No such file or directory"),
-        (b"/dev/null", "cannot enter the working folder '/dev/null': Not a directory"),
+        (b"/no/such", "cannot enter the working directory '/no/such': No such file or directory"),
+        (b"/dev/null", "cannot enter the working directory '/dev/null': Not a directory"),
     ],
 )
-def test_a_folder_that_cannot_be_entered(folder: bytes, reason: str) -> None:
-    """The folder is blamed, not the program."""
+def test_a_directory_that_cannot_be_entered(directory: bytes, reason: str) -> None:
+    """The directory is blamed, not the program."""
 
-    async def main(keepers: Keepers) -> str:
+    async def main(pool: SupervisorPool) -> str:
         with pytest.raises(CannotExecute) as error:
-            await keepers.spawn(Job([b"true"], dict(os.environb), folder, 1, leave=False), (0, 1, 2)).ended()
+            await pool.spawn(Job([b"true"], dict(os.environb), directory, 1, keep_background=False), (0, 1, 2)).ended()
         return error.value.reason
 
-    assert with_keepers(main) == reason
+    assert with_pool(main) == reason
 
 
 @pytest.mark.parametrize(
-    ("program", "folder", "blamed"),
+    ("program", "directory", "blamed"),
     [
         (b"n" * 5000, None, "cannot execute 'nnn"),
         (b"n" * 100_000, None, "cannot execute 'nnn"),
-        (b"true", b"/" + b"n" * 5000, "cannot enter the working folder '/nnn"),
+        (b"true", b"/" + b"n" * 5000, "cannot enter the working directory '/nnn"),
     ],
 )
-def test_a_name_that_is_too_long_has_an_answer_too(program: bytes, folder: bytes | None, blamed: str) -> None:
-    """A name may be as long as a word, and a keeper's answer does not grow with it."""
+def test_a_name_that_is_too_long_has_an_answer_too(program: bytes, directory: bytes | None, blamed: str) -> None:
+    """A name may be as long as a word, and a supervisor's answer does not grow with it."""
 
-    async def main(keepers: Keepers) -> str:
+    async def main(pool: SupervisorPool) -> str:
         with pytest.raises(CannotExecute) as error:
-            await keepers.spawn(Job([program], dict(os.environb), folder, 1, leave=False), (0, 1, 2)).ended()
+            await pool.spawn(Job([program], dict(os.environb), directory, 1, keep_background=False), (0, 1, 2)).ended()
         return error.value.reason
 
-    reason = with_keepers(main)
+    reason = with_pool(main)
     assert reason.startswith(blamed)
     assert reason.endswith("nnn': File name too long")
 
@@ -391,13 +363,13 @@ def test_the_commands_own_path_counts(tmp_path: Path) -> None:
     tool.write_text("#!/bin/sh\nexit 7\n")
     tool.chmod(0o755)
 
-    async def main(keepers: Keepers) -> int:
-        process = keepers.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2))
+    async def main(pool: SupervisorPool) -> int:
+        process = pool.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, keep_background=False), (0, 1, 2))
         with pytest.raises(NoSuchCommand):
-            await keepers.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, leave=False), (0, 1, 2)).ended()
+            await pool.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, keep_background=False), (0, 1, 2)).ended()
         return (await process.ended()).status
 
-    assert with_keepers(main) == 7 << 8
+    assert with_pool(main) == 7 << 8
 
 
 def test_a_missing_interpreter_is_not_a_missing_command(tmp_path: Path) -> None:
@@ -406,13 +378,13 @@ def test_a_missing_interpreter_is_not_a_missing_command(tmp_path: Path) -> None:
     tool.write_text("#!/no/such/interpreter\n")
     tool.chmod(0o755)
 
-    async def main(keepers: Keepers) -> None:
+    async def main(pool: SupervisorPool) -> None:
         with pytest.raises(CannotExecute):
-            await keepers.spawn(
-                Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, leave=False), (0, 1, 2)
+            await pool.spawn(
+                Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, keep_background=False), (0, 1, 2)
             ).ended()
 
-    with_keepers(main)
+    with_pool(main)
 
 
 def test_inherited_dispositions_are_undone() -> None:

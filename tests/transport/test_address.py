@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         ("nothing", "the socket is missing: {}", "start the service with `sidecall serve`, or give it time"),
         ("stale", "the socket is stale, nobody listens on it: {}", "start the service again with `sidecall serve`"),
         ("file", "{} is not a socket", "name a service, or the path of its socket"),
-        ("folder", "{} is not a socket", "name a service, or the path of its socket"),
+        ("directory", "{} is not a socket", "name a service, or the path of its socket"),
         ("dangling", "the socket is missing: {}", "start the service with `sidecall serve`, or give it time"),
     ],
 )
@@ -36,7 +36,7 @@ def test_why_nobody_answers(tmp_path: Path, make: str, reason: str, hint: str) -
             bound.bind(str(path))
     elif make == "file":
         path.touch()
-    elif make == "folder":
+    elif make == "directory":
         path.mkdir()
     elif make == "dangling":
         path.symlink_to("nowhere")
@@ -46,16 +46,16 @@ def test_why_nobody_answers(tmp_path: Path, make: str, reason: str, hint: str) -
     assert error.value.hint.startswith(hint)
 
 
-def test_a_missing_folder_is_said_to_be(tmp_path: Path) -> None:
+def test_a_missing_directory_is_said_to_be(tmp_path: Path) -> None:
     """A volume that is not mounted is another mistake than a service that does not run."""
     with pytest.raises(ServiceUnavailable) as error:
         connect(f"{tmp_path}/no/x.sock")
-    assert error.value.reason == f"the socket is missing, and so is its folder {tmp_path}/no"
+    assert error.value.reason == f"the socket is missing, and so is its directory {tmp_path}/no"
     assert error.value.hint == "mount the shared volume there, or set SIDECALL_DIR"
 
 
 def test_a_name_behind_a_file_is_no_socket(tmp_path: Path) -> None:
-    """ENOTDIR: the folder of the path is a file."""
+    """ENOTDIR: the directory of the path is a file."""
     (tmp_path / "file").touch()
     with pytest.raises(ServiceUnavailable) as error:
         connect(f"{tmp_path}/file/x.sock")
@@ -81,9 +81,9 @@ def test_what_an_errno_means(number: int, kind: type[SidecallError], reason: str
 def test_the_sockets_mode_keeps_others_out(tmp_path: Path) -> None:
     """A user without write permission on the socket is denied (77), whatever `wait` says."""
     path = tmp_path / "x.sock"
-    for folder in (tmp_path, *tmp_path.parents):
-        if str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents):
+        if str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         path.chmod(0o600)
@@ -102,12 +102,12 @@ def test_the_sockets_mode_keeps_others_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [106, 107, 108, 200])
 def test_paths_around_the_kernels_limit(tmp_path: Path, length: int) -> None:
-    """A path of any length is connected to; over 107 bytes it goes through a descriptor of its folder."""
-    folder = tmp_path / "é"
-    missing = length - len(os.fsencode(folder)) - len("/x.sock") - 1
-    folder = folder / ("d" * missing) if missing > 0 else folder
-    folder.mkdir(parents=True)
-    path = f"{folder}/x.sock"
+    """A path of any length is connected to; over 107 bytes it goes through a descriptor of its directory."""
+    directory = tmp_path / "é"
+    missing = length - len(os.fsencode(directory)) - len("/x.sock") - 1
+    directory = directory / ("d" * missing) if missing > 0 else directory
+    directory.mkdir(parents=True)
+    path = f"{directory}/x.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         for address in short_form(path):
             assert address == path or address.startswith("/proc/self/fd/")

@@ -79,17 +79,17 @@ def test_a_refused_attempt_keeps_what_is_there(tmp_path: Path) -> None:
     assert path.read_text() == "data"
 
 
-def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
-    """A volume that is not mounted is not replaced by a folder nobody else sees."""
+def test_only_the_last_directory_is_made(tmp_path: Path) -> None:
+    """A volume that is not mounted is not replaced by a directory nobody else sees."""
     with pytest.raises(ConfigError) as error:
         Listener(f"{tmp_path}/a/b/x.sock")
     assert error.value.reason == f"cannot listen on {tmp_path}/a/b/x.sock: No such file or directory"
-    assert error.value.hint == f"make the folder {tmp_path}/a/b, mount the volume there, or set SIDECALL_DIR"
+    assert error.value.hint == f"make the directory {tmp_path}/a/b, mount the volume there, or set SIDECALL_DIR"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_lock_is_never_followed(tmp_path: Path) -> None:
-    """A link in the lock's place, in a folder that others may write, leads nowhere."""
+    """A link in the lock's place, in a directory that others may write, leads nowhere."""
     (tmp_path / "x.sock.lock").symlink_to(tmp_path / "victim")
     with pytest.raises(ConfigError):
         Listener(str(tmp_path / "x.sock"))
@@ -108,53 +108,53 @@ def test_closing_twice_removes_once(tmp_path: Path) -> None:
 
 def test_long_and_odd_paths_leave_nothing_either(tmp_path: Path) -> None:
     """Over 107 bytes, the temporary name included, the socket comes and goes as any other."""
-    folder = tmp_path / ("d" * (107 - len(str(tmp_path)) - len("//x.sock")))
-    path = str(folder / "x.sock")
+    directory = tmp_path / ("d" * (107 - len(str(tmp_path)) - len("//x.sock")))
+    path = str(directory / "x.sock")
     assert len(path) == 107
     with Listener(path):
         connect(path).close()
-    assert os.listdir(folder) == []
+    assert os.listdir(directory) == []
 
 
 @pytest.mark.parametrize(("mode", "accepted"), [(0o755, True), (0o770, True), (0o1777, True), (0o777, False)])
-def test_a_folder_open_to_all_is_no_place_for_a_socket(tmp_path: Path, mode: int, accepted: bool) -> None:
+def test_a_directory_open_to_all_is_no_place_for_a_socket(tmp_path: Path, mode: int, accepted: bool) -> None:
     """Where anyone may replace a socket neither side trusts it: 78 for the server, 77 for the caller."""
-    folder = tmp_path / "ipc"
-    folder.mkdir()
-    with Listener(str(folder / "x.sock")):
-        folder.chmod(mode)
+    directory = tmp_path / "ipc"
+    directory.mkdir()
+    with Listener(str(directory / "x.sock")):
+        directory.chmod(mode)
         if accepted:
-            connect(str(folder / "x.sock")).close()
-            Listener(str(folder / "y.sock")).close()
+            connect(str(directory / "x.sock")).close()
+            Listener(str(directory / "y.sock")).close()
             return
         with pytest.raises(CallDenied) as denied:
-            connect(str(folder / "x.sock"))
-        assert denied.value.reason == f"anyone may replace the sockets in {folder}"
+            connect(str(directory / "x.sock"))
+        assert denied.value.reason == f"anyone may replace the sockets in {directory}"
         with pytest.raises(ConfigError) as error:
-            Listener(str(folder / "y.sock"))
-        assert error.value.reason == f"anyone may replace the sockets in {folder}"
+            Listener(str(directory / "y.sock"))
+        assert error.value.reason == f"anyone may replace the sockets in {directory}"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize(("owner", "accepted"), [(0, False), (4321, True)])
 def test_somebody_elses_service_is_no_service(tmp_path: Path, owner: int, accepted: bool) -> None:
-    """A socket by another user, which anyone can make in a sticky folder, is trusted only if the folder is theirs."""
-    folder = tmp_path / "ipc"
-    folder.mkdir()
+    """A socket by another user, which anyone can make in a sticky directory, is trusted only if the directory is theirs."""
+    directory = tmp_path / "ipc"
+    directory.mkdir()
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(folder / "x.sock"))
-        os.chown(folder, owner, owner)
+        listening.bind(str(directory / "x.sock"))
+        os.chown(directory, owner, owner)
         os.seteuid(4321)  # listen(2) takes the credentials that a caller sees: unix(7)
         try:
             listening.listen()
         finally:
             os.seteuid(0)
         if accepted:
-            connect(str(folder / "x.sock")).close()
+            connect(str(directory / "x.sock")).close()
             return
         with pytest.raises(CallDenied) as error:
-            connect(str(folder / "x.sock"))
-        assert error.value.reason.startswith(f"uid 4321 serves {folder}/x.sock, and neither owns its folder nor is")
+            connect(str(directory / "x.sock"))
+        assert error.value.reason.startswith(f"uid 4321 serves {directory}/x.sock, and neither owns its directory nor is")
 
 
 @pytest.mark.long

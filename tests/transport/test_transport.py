@@ -83,9 +83,9 @@ def test_more_than_three_descriptors_break_the_protocol(pair: tuple[socket.socke
 def test_a_directory_breaks_the_protocol(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     """A directory would lead out of a mount namespace: it is never accepted."""
     bag = Descriptors()
-    folder = os.open(tmp_path, os.O_RDONLY)
-    descriptors.send(pair[0], b"x", [folder])
-    os.close(folder)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    descriptors.send(pair[0], b"x", [directory])
+    os.close(directory)
     with pytest.raises(ProtocolError):
         descriptors.receive(pair[1], 10, bag)
     bag.close()
@@ -136,17 +136,17 @@ def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         Listener(str(tmp_path / "x.sock"))
     with pytest.raises(ConfigError):
-        Listener("/no/such/folder/x.sock")
+        Listener("/no/such/directory/x.sock")
 
 
 def test_long_paths_work(tmp_path: Path) -> None:
     """A path over the kernel's 107 bytes can be listened on and connected to."""
-    folder = tmp_path / ("d" * 120)
-    folder.mkdir()
-    with Listener(str(folder / "x.sock")):
-        connect(str(folder / "x.sock")).close()
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+    with Listener(str(directory / "x.sock")):
+        connect(str(directory / "x.sock")).close()
     with pytest.raises(ServiceUnavailable):
-        connect(str(folder / "x.sock"))
+        connect(str(directory / "x.sock"))
 
 
 def contend(path: str, gate: tuple[int, int], verdict: int) -> None:

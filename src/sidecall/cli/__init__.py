@@ -5,12 +5,12 @@ Only what a subcommand needs is imported: `exec` runs thousands of times in a pi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 import sys
 
 from sidecall.errors import SidecallError, UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ COMMANDS = {
 }
 
 USAGE = f"""\
-Run a command in the container next door, over a socket on a shared volume.
+Run a command in the container next acceptor, over a socket on a shared volume.
 
 usage: sidecall COMMAND ...
 
@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except SidecallError as error:
-        complain(error)
+        print_error(error)
         return error.code
     except KeyboardInterrupt:
-        from sidecall.client.signals import SIGINT, die_of
+        from sidecall.client.signals import SIGINT, kill_self
 
-        return die_of(SIGINT)
+        return kill_self(SIGINT)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again while exiting
         if not isinstance(error, BrokenPipeError):
@@ -97,7 +97,7 @@ def occupy_closed_streams() -> None:
     os.close(fd)
 
 
-def complain(error: SidecallError | Outcome) -> None:
+def print_error(error: SidecallError | Outcome) -> None:
     """Say on stderr what is wrong: one sentence, and a hint under it."""
     say(error.reason)
     if error.hint:

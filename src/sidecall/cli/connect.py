@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 
 from sidecall.cli.options import Option, help_text, parse
@@ -10,7 +11,6 @@ from sidecall.supervise.executable import explain_exec, find_executable
 from sidecall.transport.address import connect, socket_path
 from sidecall.transport.credentials import peer_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ ABOUT = """\
 Connect to the bridge NAME and become APP: the socket is its stdin and stdout, its stderr stays yours, and its exit
 status is this command's."""
 
-OPTIONS = (Option("--wait", "SECONDS", "wait for the service to come up"),)
+OPTIONS = (Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),)
 
 
 def main(words: Sequence[str]) -> int:
@@ -28,12 +28,12 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) < 2:
+    if len(options.args) < 2:
         raise UsageError("a service and an app are needed", f"usage: {USAGE}")
-    name, *app = options.words
+    name, *app = options.args
     path = socket_path(name, os.environ)
     program = find_executable(app[0], os.environ)
-    sock = connect(path, options.seconds("wait"))
+    sock = connect(path, options.seconds("connect-timeout"))
     peer = peer_of(sock)
     environ = {
         **os.environ,

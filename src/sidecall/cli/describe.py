@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import json
 import os
 from typing import Any
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import NONSENSE, as_json, describe
+from sidecall.client.status import MALFORMED, as_json, describe
 from sidecall.errors import ProtocolError, UsageError, printable
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,7 +22,7 @@ ABOUT = "Say what the service NAME offers, or how COMMAND is called."
 
 OPTIONS = (
     Option("--json", "", "print the description as JSON"),
-    Option("--wait", "SECONDS", "wait for the service to come up"),
+    Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
 
 
@@ -32,10 +32,10 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if not 1 <= len(options.words) <= 2:
+    if not 1 <= len(options.args) <= 2:
         raise UsageError("a service is needed, and perhaps a command", f"usage: {USAGE}")
-    name, command = (*options.words, "")[:2]
-    answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("wait"))
+    name, command = (*options.args, "")[:2]
+    answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("connect-timeout"))
     print(as_json(answer) + "\n" if options.flag("json") else render(answer), end="")
     return 0
 
@@ -48,7 +48,7 @@ def render(answer: bytes) -> str:
     """
     try:
         return "\n".join(map(printable, _text(json.loads(answer)).split("\n")))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no description") from error
 
 
@@ -110,7 +110,7 @@ def _remarks(command: Description) -> Iterator[str]:
         yield f"stopped after {command['timeout']:g} seconds"
     if command["environment"]:
         yield f"takes {', '.join(command['environment'])} with --env"
-    if command["working_folder"]:
-        yield "takes a working folder with --cwd"
+    if command["working_directory"]:
+        yield "takes a working directory with --cwd"
     if not command["stdin"]:
         yield "takes no stdin"

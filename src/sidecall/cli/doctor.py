@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 import json
 import os
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.doctor import PROBLEM, Finding, examine, examine_folder, services_in
+from sidecall.client.doctor import PROBLEM, Finding, examine, examine_directory, services_in
 from sidecall.errors import UsageError, one_line
 from sidecall.transport.address import DEFAULT_DIRECTORY, absolute, socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 USAGE = "sidecall doctor [OPTIONS] [NAME]"
 ABOUT = """\
-Look for the mistakes that keep a caller from the service NAME, or from any service in the folder of the sockets, and
+Look for the mistakes that keep a caller from the service NAME, or from any service in the directory of the sockets, and
 say which line of a compose file to change. Run it where the call fails; then, to compare, where the service runs. It
 changes nothing. The exit code is 0 if a call would get through, otherwise what `sidecall exec` would end with."""
 
@@ -29,9 +30,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) > 1:
+    if len(options.args) > 1:
         raise UsageError("one service at most", f"usage: {USAGE}")
-    examined = dict(_examined(options.words[0] if options.words else ""))
+    examined = dict(_examined(options.args[0] if options.args else ""))
     if options.flag("json"):
         print(json.dumps({name: [_as_dict(finding) for finding in found] for name, found in examined.items()}))
     else:
@@ -44,10 +45,10 @@ def _examined(name: str) -> Iterator[tuple[str, list[Finding]]]:
     if name:
         yield name, examine(socket_path(name, os.environ))
         return
-    folder = absolute(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
-    unreadable = examine_folder(folder)
-    paths = [] if unreadable else services_in(folder)
-    for path in paths or [os.path.join(folder, "NAME.sock")]:
+    directory = absolute(os.environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY)
+    unreadable = examine_directory(directory)
+    paths = [] if unreadable else services_in(directory)
+    for path in paths or [os.path.join(directory, "NAME.sock")]:
         yield os.path.basename(path).removesuffix(".sock"), examine(path)
 
 
@@ -60,4 +61,4 @@ def _lines(name: str, found: list[Finding]) -> Iterator[str]:
 
 
 def _as_dict(finding: Finding) -> dict[str, object]:
-    return dict(zip(Finding.FIELDS, finding.astuple(), strict=True))
+    return asdict(finding)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 
-from sidecall.cli import CLOSED, complain, say
+from sidecall.cli import CLOSED, print_error, say
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.call import Request, make_call
-from sidecall.client.signals import die_of
+from sidecall.client.signals import kill_self
 from sidecall.errors import ServiceUnavailable, SidecallError, UsageError, one_line
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
 from sidecall.transport.address import absolute, socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,11 +26,11 @@ Run COMMAND of the service NAME as if it were local: its stdin, stdout and stder
 this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own."""
 
 OPTIONS = (
-    Option("--cwd", "FOLDER", "the command's working folder; a relative one is relative to yours"),
+    Option("--cwd", "DIR", "the command's working directory; a relative one is relative to yours"),
     Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; may be repeated"),
     Option("--timeout", "SECONDS", "stop the command after that time and end with 124"),
-    Option("--wait", "SECONDS", "wait for the service to come up"),
-    Option("--no-wait", "", "do not wait in the service's queue: end with 75 if it is busy"),
+    Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
+    Option("--no-queue", "", "exit with 75 instead of waiting for a slot"),
     Option("--no-stdin", "", "give the command an empty stdin"),
     Option("--relay", "", "relay the streams instead of passing their descriptors"),
     Option("--die-with-parent", "", "end, and so cancel the call, when the process that started this one ends"),
@@ -69,7 +69,7 @@ def _call(options: Parsed) -> Outcome | bytes:
 
     def on_queued(ahead: int) -> None:
         if not options.flag("quiet"):
-            say(one_line(f"waiting for a slot of {options.words[0]}, {ahead} ahead"))
+            say(one_line(f"waiting for a slot of {options.args[0]}, {ahead} ahead"))
 
     def on_started(call_id: str) -> None:
         if verbose:
@@ -80,10 +80,10 @@ def _call(options: Parsed) -> Outcome | bytes:
 
 
 def _request(options: Parsed) -> Request:
-    if len(options.words) < 2:
-        missing = "a service and a command are" if not options.words else "a command is"
+    if len(options.args) < 2:
+        missing = "a service and a command are" if not options.args else "a command is"
         raise UsageError(f"{missing} missing", f"usage: {USAGE}")
-    name, command, *arguments = options.words
+    name, command, *arguments = options.args
     return Request(
         path=socket_path(name, os.environ),
         command=os.fsencode(command),
@@ -91,8 +91,8 @@ def _request(options: Parsed) -> Request:
         environment=tuple(_variable(given) for given in options.all("env")),
         directory=os.fsencode(absolute(options.text("cwd"))) if options.flag("cwd") else b"",
         timeout=options.seconds("timeout"),
-        connect_wait=options.seconds("wait"),
-        may_wait=not options.flag("no-wait"),
+        connect_timeout=options.seconds("connect-timeout"),
+        queue=not options.flag("no-queue"),
         relay=options.flag("relay"),
         streams=(None if options.flag("no-stdin") else 0, 1, 2),
     )
@@ -172,8 +172,8 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
     if outcome.kind not in {EXITED, SIGNALED}:
-        complain(outcome)
-    code = die_of(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
+        print_error(outcome)
+    code = kill_self(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
         os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds
     return code

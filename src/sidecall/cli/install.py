@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 import shutil
 import sys
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.errors import CannotPlace, UsageError
+from sidecall.errors import CannotCreateOutput, UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,31 +28,31 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) != 1:
-        raise UsageError("one folder is needed", f"usage: {USAGE}")
+    if len(options.args) != 1:
+        raise UsageError("one directory is needed", f"usage: {USAGE}")
     if not _standalone():
         raise UsageError(
             "this sidecall needs Python, and would not run in a container without it",
             "use the standalone executable's `install`; `make standalone` builds it",
         )
-    print(install(sys.executable, options.words[0]))
+    print(install(sys.executable, options.args[0]))
     return 0
 
 
-def install(program: str, folder: str) -> str:
-    """Put a program into a folder's `bin`, which everybody may read; return its path there.
+def install(program: str, directory: str) -> str:
+    """Put a program into a directory's `bin`, which everybody may read; return its path there.
 
     Raises:
-        CannotPlace: the folder cannot be made, or written to.
+        CannotCreateOutput: the directory cannot be made, or written to.
     """
-    placed = os.path.join(folder, "bin", "sidecall")
+    placed = os.path.join(directory, "bin", "sidecall")
     mask = os.umask(0o022)
     try:
         os.makedirs(os.path.dirname(placed), exist_ok=True)
         _replace(program, placed)
     except OSError as error:
         reason = f"cannot place {placed}: {error.strerror}"
-        raise CannotPlace(reason, "name a folder on a volume that is writable here, with 10 MB free") from error
+        raise CannotCreateOutput(reason, "name a directory on a volume that is writable here, with 10 MB free") from error
     finally:
         os.umask(mask)
     return placed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 
 from sidecall.cli.options import Option, help_text, parse
@@ -9,15 +10,14 @@ from sidecall.client.status import cancel
 from sidecall.errors import UsageError
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = "sidecall kill NAME CALL..."
 ABOUT = """\
 Stop calls of the service NAME as if their callers had gone: one that waits is dropped; one that runs gets TERM, the
-grace period, and KILL for all that it started. Its caller learns how it ended. `sidecall status` lists the calls that
-you may stop."""
+grace period, and KILL for all that it started. Its caller learns how it ended. `sidecall status` lists the calls; you
+may stop your own, or any if you are root or run the service."""
 
 OPTIONS: tuple[Option, ...] = ()
 
@@ -28,9 +28,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) < 2:
+    if len(options.args) < 2:
         raise UsageError("a service and a call are needed", f"usage: {USAGE}")
-    name, *call_ids = options.words
+    name, *call_ids = options.args
     for call_id in call_ids:
         cancel(socket_path(name, os.environ), call_id)
     return 0

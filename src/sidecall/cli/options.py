@@ -6,15 +6,16 @@ belongs to somebody else, as with `docker exec`.
 
 from __future__ import annotations
 
-from sidecall._record import Record
+from typing import TYPE_CHECKING
+from dataclasses import dataclass
 from sidecall.errors import UsageError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Option(Record):
+@dataclass(frozen=True)
+class Option:
     """One option: its names (`-v, --verbose`), the name of its value if it takes one, and what it does."""
 
     names: str
@@ -31,12 +32,12 @@ class Parsed:
     """What was given.
 
     Attributes:
-        words: the positional words and all that follows them.
+        args: the positional arguments and all that follows them.
         wants_help: whether `--help` was among the options.
     """
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.args: list[str] = []
         self.wants_help = False
         self._values: dict[str, list[str]] = {}
 
@@ -105,13 +106,13 @@ def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhe
     while rest:
         word = rest.pop(0)
         if word == "--":
-            parsed.words += rest
+            parsed.args += rest
             break
         if not word.startswith("-") or word == "-":
-            parsed.words.append(word)
+            parsed.args.append(word)
             if anywhere:
                 continue
-            parsed.words += rest
+            parsed.args += rest
             break
         name, equals, value = word.partition("=")
         option = known.get(name)

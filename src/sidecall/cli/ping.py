@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import os
 
 from sidecall.cli.options import Option, help_text, parse
@@ -9,9 +10,10 @@ from sidecall.client.status import ping
 from sidecall.errors import UsageError, one_line
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sidecall.client.status import PingReply
 
 USAGE = "sidecall ping [OPTIONS] NAME"
 ABOUT = """\
@@ -19,7 +21,7 @@ Ask the service NAME whether it is there. The question travels over its socket, 
 namespaces, and the exit code is fit for a health check: 0 if it answers, 69 if nobody does."""
 
 OPTIONS = (
-    Option("--wait", "SECONDS", "wait for the service to come up"),
+    Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
     Option("--timeout", "SECONDS", "how long to wait for the answer; 5 by default"),
     Option("-q, --quiet", "", "print nothing"),
 )
@@ -31,15 +33,21 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) != 1:
+    if len(options.args) != 1:
         raise UsageError("one service is needed", f"usage: {USAGE}")
-    path = socket_path(options.words[0], os.environ)
-    presence = ping(path, options.seconds("wait"), options.seconds("timeout") or 5.0)
+    path = socket_path(options.args[0], os.environ)
+    reply = ping(path, options.seconds("connect-timeout"), options.seconds("timeout") or 5.0)
     if not options.flag("quiet"):
-        load = presence.load
-        print(
-            f"{options.words[0]}: {one_line(presence.software)}, round trip {presence.round_trip * 1000:.1f} ms, "
-            f"{load.running} of {load.slots} slots busy, {load.queued} of {load.queue} waiting, "
-            f"{load.ended} connections ended, up {load.uptime_ms / 1000:.0f} s"
-        )
+        print(describe_load(options.args[0], reply))
     return 0
+
+
+def describe_load(name: str, reply: PingReply) -> str:
+    """Return a reply to PING as one line for a person."""
+    load = reply.load
+    return (
+        f"{name}: {one_line(reply.software)}, round trip {reply.round_trip * 1000:.1f} ms, "
+        f"{load.number(b'running')} of {load.number(b'slots')} slots in use, "
+        f"{load.number(b'queued')} of {load.number(b'queue')} waiting, "
+        f"{load.number(b'ended')} connections ended, up {load.number(b'uptime-ms') / 1000:.0f} s"
+    )

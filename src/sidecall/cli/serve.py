@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio does without: 4 MB, and 10 ms of the start
 
 from sidecall.cli.options import Option, Parsed, help_text, parse
-from sidecall.client.signals import die_of
+from sidecall.client.signals import kill_self
 from sidecall.errors import UsageError
-from sidecall.server.config import Listen, Service, default_slots, only_me
-from sidecall.server.lifecycle import Offer, run
-from sidecall.server.loading import load
+from sidecall.policy.config import Listen, Service, default_slots, only_me
+from sidecall.server.lifecycle import ListenerSpec, run
+from sidecall.policy.loading import load
 from sidecall.server.notify import say
 from sidecall.server.service import CallService
 from sidecall.transport.address import absolute, socket_path
@@ -27,7 +27,7 @@ USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
        sidecall serve --allow-any NAME
        sidecall serve [--max-children N] NAME APP [ARG...]"""
 ABOUT = """\
-Offer the commands of a configuration file, or any command (for development: whoever may connect may run anything),
+ListenerSpec the commands of a configuration file, or any command (for development: whoever may connect may run anything),
 or wire one app to each caller as a bridge."""
 
 OPTIONS = (
@@ -74,8 +74,8 @@ def _refuse_mixtures(options: Parsed) -> None:
     modes = [f"--{key}" for key in ("config", "allow-any") if options.flag(key)]
     if len(modes) > 1:
         raise UsageError("--config and --allow-any exclude each other")
-    if modes and (options.words or options.flag("max-children")):
-        extra = options.words[0] if options.words else "--max-children"
+    if modes and (options.args or options.flag("max-children")):
+        extra = options.args[0] if options.args else "--max-children"
         raise UsageError(f"{modes[0]} does not go with {extra!r}", "a bridge is `sidecall serve NAME APP`")
 
 
@@ -117,23 +117,23 @@ def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[
     return _end(code)
 
 
-def _offer(service: Service, listen: Listen) -> Offer:
+def _offer(service: Service, listen: Listen) -> ListenerSpec:
     names = service.commands if listen.commands is None else sorted(listen.commands)
     words = "any command" if names is None else ", ".join(names)
-    return Offer(_listener(listen.name, listen.mode), f"{words}; {service.slots} slots")
+    return ListenerSpec(_listener(listen.name, listen.mode), f"{words}; {service.slots} slots")
 
 
 def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
-    if len(options.words) < 2:
+    if len(options.args) < 2:
         raise UsageError("a name and an app are needed", "see `sidecall serve --help`")
     from sidecall.server.bridge import Bridge
     from sidecall.supervise.executable import find_executable
 
-    name, *app = options.words
+    name, *app = options.args
     children = options.integer("max-children", 1, 1)
     find_executable(app[0], os.environ)
     bridge = Bridge(app, children, socket_path(name, os.environ), log)
-    return _end(run({name: Offer(_listener(name, 0o600), f"bridge to {app[0]}")}, bridge))
+    return _end(run({name: ListenerSpec(_listener(name, 0o600), f"bridge to {app[0]}")}, bridge))
 
 
 def _listener(name: str, mode: int) -> Callable[[], Listener]:
@@ -144,4 +144,4 @@ def _listener(name: str, mode: int) -> Callable[[], Listener]:
 
 def _end(code: int) -> int:
     """Die of the signal that ended the server, if it is to be told so."""
-    return code if code >= 0 else die_of(-code)
+    return code if code >= 0 else kill_self(-code)

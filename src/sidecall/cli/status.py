@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import json
 import os
 
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.status import NONSENSE, as_json, calls
+from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
 from sidecall.transport.address import socket_path
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = "sidecall status [OPTIONS] NAME"
 ABOUT = """\
-List the calls of the service NAME that wait or run and came by its socket NAME: your own, or all if you are root or
-run the service."""
+List the calls of the service NAME that wait or run: your own, or all if you are root or run the service."""
 
 OPTIONS = (
     Option("--json", "", "print them as JSON"),
-    Option("--wait", "SECONDS", "wait for the service to come up"),
+    Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
 
 
@@ -31,9 +30,9 @@ def main(words: Sequence[str]) -> int:
     if options.wants_help:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
-    if len(options.words) != 1:
+    if len(options.args) != 1:
         raise UsageError("one service is needed", f"usage: {USAGE}")
-    answer = calls(socket_path(options.words[0], os.environ), options.seconds("wait"))
+    answer = calls(socket_path(options.args[0], os.environ), options.seconds("connect-timeout"))
     print(as_json(answer) if options.flag("json") else _table(answer))
     return 0
 
@@ -42,7 +41,7 @@ def _table(answer: bytes) -> str:
     lines = [f"{'call':<8}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
     try:
         lines += map(_line, json.loads(answer))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no list of calls") from error
     return "\n".join(lines)
 

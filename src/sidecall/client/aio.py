@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecall.client.api import Streams, completed, request_for
-from sidecall.client.call import Attempt, ways
+from sidecall.client.call import Attempt, stream_mode_plans
 from sidecall.errors import DescriptorsLost
 from sidecall.protocol.messages import PASSED
 from sidecall.transport.address import connect_once, pause_after
 
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from sidecall.client.api import CompletedCall, Stream, Text
@@ -34,8 +34,8 @@ async def run_async(
     cwd: Text | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
-    wait: float = 0.0,
-    may_wait: bool = True,
+    connect_timeout: float = 0.0,
+    queue: bool = True,
     relay: bool = False,
     check: bool = False,
 ) -> CompletedCall:
@@ -48,13 +48,13 @@ async def run_async(
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, may_wait=may_wait, relay=relay
+            service, command, fds, cwd=cwd, env=env, timeout=timeout, connect_timeout=connect_timeout, queue=queue, relay=relay
         )
         return completed(await _call(request), streams, check=check)
 
 
 async def _call(request: Request) -> Outcome | bytes:
-    for modes in ways(request):
+    for modes in stream_mode_plans(request):
         try:
             return await _attempt(request, modes)
         except DescriptorsLost:
@@ -65,13 +65,13 @@ async def _call(request: Request) -> Outcome | bytes:
 
 async def _attempt(request: Request, modes: Modes) -> Outcome | bytes:
     done = asyncio.Event()
-    sock = await _connect(request.path, request.connect_wait)
+    sock = await _connect(request.path, request.connect_timeout)
     attempt = Attempt(AnyFileLoop(asyncio.get_running_loop()), sock, request, modes, on_done=done.set)
     try:
         attempt.start()
         await _wait(attempt, done)
     except OSError as error:
-        raise attempt.shortage(error) from error
+        raise attempt.resource_error(error) from error
     finally:
         attempt.close()
     return attempt.result()
@@ -86,7 +86,7 @@ async def _wait(attempt: Attempt, done: asyncio.Event) -> None:
         raise
 
 
-async def _connect(path: str, wait: float) -> socket:
+async def _connect(path: str, connect_timeout: float) -> socket:
     """Do what `transport.address.connect` does."""
     deadline = time.monotonic() + wait
     while True:
@@ -100,7 +100,7 @@ async def _connect(path: str, wait: float) -> socket:
 class AnyFileLoop:
     """An asyncio loop that takes any file, as poll(2) does.
 
-    epoll(7) has no place for regular files, folders and /dev/null (EPERM), which are ready at any time; here they are
+    epoll(7) has no place for regular files, directories and /dev/null (EPERM), which are ready at any time; here they are
     called back for once in every turn of the loop.
 
     Args:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import os
 from typing import TYPE_CHECKING
 
-from sidecall._record import Record
 from sidecall.client.call import Request, make_call
 from sidecall.errors import NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import SIGNALED, Outcome
@@ -52,7 +52,8 @@ class CallFailed(SidecallError):
         self.completed = completed
 
 
-class CompletedCall(Record):
+@dataclass(frozen=True)
+class CompletedCall:
     """How a call ended, and what was captured of it (None where nothing was)."""
 
     outcome: Outcome
@@ -77,8 +78,8 @@ def run(
     cwd: Text | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
-    wait: float = 0.0,
-    may_wait: bool = True,
+    connect_timeout: float = 0.0,
+    queue: bool = True,
     relay: bool = False,
     check: bool = False,
 ) -> CompletedCall:
@@ -95,11 +96,11 @@ def run(
         stdin: a descriptor, a file with one, `DEVNULL`, or None for this process' own.
         stdout: likewise; or `PIPE`, to return it.
         stderr: likewise; or `STDOUT`, for where stdout goes.
-        cwd: the working folder, if the service lets callers choose; a relative one is relative to this process'.
+        cwd: the working directory, if the service lets callers choose; a relative one is relative to this process'.
         env: variables for the command, if the service lets callers set them.
         timeout: seconds that the command may run. Time in the queue does not count.
-        wait: seconds to wait for the service to come up.
-        may_wait: whether the call may wait in the service's queue.
+        connect_timeout: seconds to wait for the service to start.
+        queue: whether the call can wait in the service's queue.
         relay: relay the streams instead of passing descriptors.
         check: raise `CallFailed` unless the command returns 0.
 
@@ -112,7 +113,7 @@ def run(
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, wait=wait, may_wait=may_wait, relay=relay
+            service, command, fds, cwd=cwd, env=env, timeout=timeout, connect_timeout=connect_timeout, queue=queue, relay=relay
         )
         return completed(make_call(request), streams, check=check)
 
@@ -125,8 +126,8 @@ def request_for(
     cwd: Text | None,
     env: Mapping[str, str] | None,
     timeout: float | None,
-    wait: float,
-    may_wait: bool,
+    connect_timeout: float,
+    queue: bool,
     relay: bool,
 ) -> Request:
     """Return what to call; see `run` for the arguments.
@@ -134,7 +135,7 @@ def request_for(
     Raises:
         UsageError: there is no command, or it is one text, which nothing here would split; or a time is none.
     """
-    for name, seconds in (("timeout", timeout), ("wait", wait)):
+    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
         if seconds is not None and not 0 <= seconds < _LONGEST_TIME:
             raise UsageError(f"{name} takes a number of seconds, 0 or more, not {seconds}")
     if not command or isinstance(command, str | bytes):
@@ -147,8 +148,8 @@ def request_for(
         environment=tuple([os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]),
         directory=os.fsencode(absolute(os.fsdecode(cwd))) if cwd else b"",
         timeout=timeout or 0.0,
-        connect_wait=wait,
-        may_wait=may_wait,
+        connect_timeout=connect_timeout,
+        queue=queue,
         relay=relay,
         streams=streams,
     )

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from dataclasses import dataclass
 import errno
+import fcntl
 import os
 import stat
-from _socket import SHUT_WR
+from socket import SHUT_WR
 
 from sidecall import __version__
-from sidecall._record import Record
-from sidecall.client.folders import folders_of
+from sidecall.client.directory_ids import directory_ids
 from sidecall.client.signals import SIGCONT, SIGINT, SIGSTOP, SIGTSTP, SignalWatch
 from sidecall.errors import (
     EXIT_LOST,
@@ -25,17 +27,17 @@ from sidecall.errors import (
     UsageError,
     refusal,
 )
-from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, UNPLACED, Outcome, Usage
+from sidecall.outcome import EXITED, LOST, SIGNALED, TIMED_OUT, OUTPUT_FAILED, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER, IDLE
+from sidecall.protocol.options import STOPPED_BY, Details, call_options
+from sidecall.protocol.states import CLIENT, IDLE
 from sidecall.transport.address import connect
 from sidecall.transport.channel import Channel
 from sidecall.transport.loop import Poller
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
     from collections.abc import Callable, Iterator, Mapping
 
     from sidecall.transport.loop import Loop
@@ -51,9 +53,8 @@ _ENDED = {
     m.ENDED_EXITED: EXITED,
     m.ENDED_SIGNALED: SIGNALED,
     m.ENDED_TIMED_OUT: TIMED_OUT,
-    m.ENDED_UNPLACED: UNPLACED,
+    m.ENDED_OUTPUT_FAILED: OUTPUT_FAILED,
 }
-_ENDED_OTHERWISE = _ENDED.keys() - {m.ENDED_SIGNALED}
 _LAST_SIGNAL = 64
 """SIGRTMAX. Source: signal(7)."""
 
@@ -64,17 +65,22 @@ _LOST_BYTES = ("stdin could not be read", "stdout could not be written", "stderr
 
 _EXPLAINED = {
     TIMED_OUT: (
-        "the command ran into its deadline and was stopped",
-        "give it more time with `--timeout`, or in the service's configuration",
+        "the command timed out and was terminated",
+        "raise `--timeout`, or `timeout` in the service configuration",
     ),
-    UNPLACED: (
-        "the command returned 0, but what it was to write could not be put into its place",
-        "did it write the file that it was told to? The service's log says more",
+    OUTPUT_FAILED: (
+        "the command exited with 0, but its output file could not be created",
+        "check that the command writes the file it was given; see the service log",
+    ),
+    LOST: (
+        "the service reports an end of a kind unknown to this client: the exit status of the command is unknown",
+        "use the same release of sidecall on both sides",
     ),
 }
 
 
-class Request(Record):
+@dataclass(frozen=True)
+class Request:
     """What to call, and how.
 
     Attributes:
@@ -82,10 +88,10 @@ class Request(Record):
         command: the command's name.
         arguments: its arguments.
         environment: NAME=VALUE entries for it.
-        directory: the working folder wanted, empty for the service's choice.
+        directory: the working directory wanted, empty for the service's choice.
         timeout: seconds that it may run, 0 for no limit of the caller's.
-        connect_wait: seconds to wait for the service to come up.
-        may_wait: whether the call may wait in the queue.
+        connect_timeout: seconds to wait for the service to start.
+        queue: whether the call can wait for a slot.
         relay: relay every stream, pass none.
         streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay open
             here.
@@ -97,8 +103,8 @@ class Request(Record):
     environment: tuple[bytes, ...] = ()
     directory: bytes = b""
     timeout: float = 0.0
-    connect_wait: float = 0.0
-    may_wait: bool = True
+    connect_timeout: float = 0.0
+    queue: bool = True
     relay: bool = False
     streams: Fds = (None, None, None)
 
@@ -128,22 +134,22 @@ def make_call(
         ConnectionLost: the connection broke: whether and how the command ended is unknown.
         SidecallError: the call was refused; nothing was started.
     """
-    for modes in ways(request):
+    for modes in stream_mode_plans(request):
         loop = Poller()
-        sock = connect(request.path, request.connect_wait)
+        sock = connect(request.path, request.connect_timeout)
         attempt = Attempt(loop, sock, request, modes, on_queued=on_queued, on_started=on_started)
         try:
-            _see_through(attempt, loop, forward_signals=forward_signals)
+            _run_to_completion(attempt, loop, forward_signals=forward_signals)
             return attempt.result()
         except DescriptorsLost:
             if m.PASSED not in modes:
                 raise
         except OSError as error:
-            raise attempt.shortage(error) from error
+            raise attempt.resource_error(error) from error
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
-def _see_through(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
+def _run_to_completion(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
     signals = None
     try:
         if forward_signals:
@@ -171,10 +177,23 @@ def _run(attempt: Attempt, loop: Poller) -> None:
         raise
 
 
-def ways(request: Request) -> Iterator[Modes]:
+def stream_mode_plans(request: Request) -> Iterator[Modes]:
     """Yield how the streams can travel: as they should, and where descriptors do not get through, all relayed."""
     for relay in (request.relay, True):
-        yield tuple(stream_mode(fd, relay=relay) for fd in request.streams)
+        modes = [stream_mode(fd, relay=relay) for fd in request.streams]
+        if modes[1:] == [m.RELAYED, m.RELAYED] and _are_one_file(request.streams[1], request.streams[2]):
+            modes[2] = m.SAME_AS_STDOUT
+        yield tuple(modes)
+
+
+def _are_one_file(first: int | None, second: int | None) -> bool:
+    """Tell whether two descriptors are the same file, opened alike: output to both has to keep its order."""
+    if first is None or second is None:
+        return False
+    one, other = os.fstat(first), os.fstat(second)
+    if (one.st_dev, one.st_ino) != (other.st_dev, other.st_ino):
+        return False
+    return fcntl.fcntl(first, fcntl.F_GETFL) == fcntl.fcntl(second, fcntl.F_GETFL)
 
 
 def stream_mode(fd: int | None, *, relay: bool) -> int:
@@ -184,17 +203,17 @@ def stream_mode(fd: int | None, *, relay: bool) -> int:
     would lead out of a mount namespace. A closed descriptor is no stream.
     """
     if fd is None:
-        return m.NULL
+        return m.NONE
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
-        return m.NULL
+        return m.NONE
     is_terminal = stat.S_ISCHR(mode) and os.isatty(fd)
     return m.RELAYED if relay or is_terminal or stat.S_ISDIR(mode) else m.PASSED
 
 
-def _working_folder() -> bytes:
-    """Return the working folder; nothing if it has been removed, which is no reason not to call."""
+def _working_directory() -> bytes:
+    """Return the working directory; nothing if it has been removed, which is no reason not to call."""
     try:
         return os.getcwdb()
     except FileNotFoundError:
@@ -210,7 +229,7 @@ class Attempt:
         loop: where to wait.
         sock: a connection to the service; the attempt owns it.
         request: what to call.
-        modes: how each of its streams travels, one of `ways`.
+        modes: how each of its streams travels, one of `stream_mode_plans`.
         on_queued: called with the number of calls ahead if the call has to wait.
         on_started: called with the call's id once the command runs.
         on_done: called when the attempt is done, perhaps more than once.
@@ -234,7 +253,7 @@ class Attempt:
         self._on_queued = on_queued
         self._on_started = on_started
         self._on_done = on_done
-        self._channel = Channel(loop, sock, Connection(CALLER), self._on_message, self._on_end)
+        self._channel = Channel(loop, sock, Connection(CLIENT), self._on_message, self._on_end)
         self._channel.listen()
         self._relay: Relay | None = None
         self._end: Outcome | bytes | SidecallError | None = None
@@ -260,13 +279,13 @@ class Attempt:
         """
         if m.RELAYED in self._modes:
             self._open_relay()
-        features = {m.PASSED: m.FEATURE_PASS, m.RELAYED: m.FEATURE_RELAY}
-        needed = tuple(features[mode] for mode in sorted(set(self._modes)) if mode in features)
         streams = zip(self._request.streams, self._modes, strict=True)
         passed = [fd for fd, mode in streams if fd is not None and mode == m.PASSED]
-        hello = m.Hello(m.VERSION, needed, f"sidecall {__version__}")
+        hello = m.Hello(m.VERSION, (), tuple(sorted(m.FEATURES)), f"sidecall {__version__}")
         try:
-            self._channel.send(hello, self._call(), pass_descriptors=passed)
+            self._channel.send(hello, self._call())
+            if passed:
+                self._channel.send(m.Pass(), pass_descriptors=passed)
         except LocalProtocolError as error:
             raise UsageError(f"the call is too long: {error}", "send large things on stdin, or as a file") from error
 
@@ -274,7 +293,7 @@ class Attempt:
         """Send a signal of this process to the command; stop with TSTP, as the command does."""
         self._interrupts += number == SIGINT
         if self._interrupts > _PATIENCE:
-            self._settle(
+            self._finish_with(
                 ConnectionLost(
                     "interrupted again and again while the service does not act: how the command ended is unknown",
                     "look at the service: is it stopped?",
@@ -286,10 +305,10 @@ class Attempt:
             os.kill(os.getpid(), SIGSTOP)
             self._channel.send(m.Signal(SIGCONT))
 
-    def shortage(self, error: OSError) -> SidecallError:
+    def resource_error(self, error: OSError) -> SidecallError:
         """Return what it means for the call that this process cannot go on: it has no descriptor left, say."""
         reason = f"this process cannot go on: {error.strerror or error}"
-        if self._channel.connection.states[CALLER] == IDLE:
+        if self._channel.connection.states[CLIENT] == IDLE:
             return ServiceUnavailable(f"{reason}; nothing was started")
         return ConnectionLost(f"{reason}; whether and how the command ended is unknown")
 
@@ -319,16 +338,15 @@ class Attempt:
         return self._end
 
     def _call(self) -> m.Call:
-        request, base = self._request, _working_folder()
+        request, base = self._request, _working_directory()
         return m.Call(
             command=request.command,
             arguments=request.arguments,
             environment=request.environment,
             directory=request.directory,
             base=base,
-            folders=folders_of(base, (request.directory, *request.arguments)),
-            timeout_ms=max(1, round(request.timeout * 1000)) if request.timeout else 0,
-            flags=0 if request.may_wait else m.FLAG_NO_WAIT,
+            directory_ids=directory_ids(base, (request.directory, *request.arguments)),
+            options=call_options(request.timeout, can_queue=request.queue),
             stdin=self._modes[0],
             stdout=self._modes[1],
             stderr=self._modes[2],
@@ -361,19 +379,23 @@ class Attempt:
                 self._relay.start()
             self._on_started(message.call_id)
         elif isinstance(message, m.Refused):
-            self._settle(refusal(message.code, message.reason, message.hint))
+            self._finish_with(refusal(message.code, message.reason, message.hint))
         elif isinstance(message, m.Exit):
-            self._settle(_end_of(message, self._call_id))
+            self._finish_with(_end_of(message, self._call_id))
         elif isinstance(message, m.Description):
-            self._settle(self._described(message))
+            self._finish_with(self._described(message))
         elif isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)) and self._relay is not None:
             self._relay.receive(message)
 
     def _on_hello(self, message: m.Hello) -> None:
         if message.version != m.VERSION:
-            self._settle(
+            self._finish_with(
                 ProtocolError(f"the service speaks version {message.version} of the protocol, not {m.VERSION}")
             )
+        for feature in message.needs:
+            if feature not in m.FEATURES:
+                name = feature.decode(errors="backslashreplace")
+                self._finish_with(ProtocolError(f"the service needs the feature {name!r}, unknown to this client"))
 
     def _described(self, message: m.Description) -> bytes | ProtocolError:
         if self._request.arguments in _ASKED_FOR_DESCRIPTION:
@@ -381,7 +403,7 @@ class Attempt:
         return ProtocolError("the service described the command instead of running it")
 
     def _on_end(self, error: SidecallError | None) -> None:
-        self._settle(
+        self._finish_with(
             error
             or ConnectionLost(
                 "the connection to the service was lost: whether and how the command ended is unknown",
@@ -389,7 +411,7 @@ class Attempt:
             )
         )
 
-    def _settle(self, end: Outcome | bytes | SidecallError) -> None:
+    def _finish_with(self, end: Outcome | bytes | SidecallError) -> None:
         """Take the call as ended; what arrived is still to be written."""
         if self._end is not None:
             return
@@ -405,16 +427,27 @@ class Attempt:
 
 
 def _end_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
-    """Return what an EXIT says; `call_id` is empty if the command has not been started."""
-    by_signal = end.ended == m.ENDED_SIGNALED and 0 < end.value <= _LAST_SIGNAL
-    if not by_signal and (end.ended not in _ENDED_OTHERWISE or not call_id):
+    """Return what an EXIT reports; `call_id` is empty if the command has not been started."""
+    details = Details(end.details)
+    kind = _ENDED.get(end.ended, LOST)
+    by_signal = kind == SIGNALED and 0 < end.value <= _LAST_SIGNAL
+    if not by_signal and (kind == SIGNALED or not call_id):
         return ProtocolError(f"the service reports an impossible end {end.ended}, {end.value}")
-    if not call_id:
-        return Outcome(SIGNALED, end.value, reason="interrupted before the command started")
-    kind = _ENDED[end.ended]
     reason, hint = _EXPLAINED.get(kind, ("", ""))
-    usage = Usage(end.queued_us / 1e6, end.run_us / 1e6, end.user_us / 1e6, end.system_us / 1e6, end.max_rss)
-    return Outcome(kind, 0 if reason else end.value, bool(end.core_dumped), reason, hint, call_id, usage)
+    if not call_id:
+        reason = "interrupted before the command started"
+    times = (details.number(name) / 1e6 for name in (b"queued-us", b"run-us", b"user-us", b"system-us"))
+    return Outcome(
+        kind,
+        end.value if kind in {EXITED, SIGNALED} else 0,
+        core_dumped=details.number(b"core-dumped") == 1,
+        reason=reason,
+        hint=hint,
+        call_id=call_id,
+        stopped=details.choice(b"stopped", STOPPED_BY),
+        terminated=details.number(b"terminated"),
+        usage=Usage(*times, details.number(b"max-rss")) if call_id else None,
+    )
 
 
 def _unless_lost(outcome: Outcome, errors: Mapping[int, OSError]) -> Outcome:

@@ -1,16 +1,16 @@
 """Looks for the mistakes that keep a caller from its service, and says what to change. It changes nothing itself.
 
-Each check adds a finding, in the order in which a call meets them: files, folder, socket, connection, answer.
+Each check adds a finding, in the order in which a call meets them: files, directory, socket, connection, answer.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import errno
 import os
 import stat
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
-from sidecall._record import Record
 from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts
 from sidecall.client.status import ping
 from sidecall.errors import (
@@ -21,7 +21,7 @@ from sidecall.errors import (
     ServiceUnavailable,
     SidecallError,
 )
-from sidecall.transport.address import explain, insecure, short_form
+from sidecall.transport.address import explain, why_insecure, short_form
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
@@ -29,7 +29,8 @@ _UNMAPPED = 65534
 """The uid that stands for every one that this user namespace has no name for. Source: user_namespaces(7)."""
 
 
-class Finding(Record):
+@dataclass(frozen=True)
+class Finding:
     """One thing that was looked at.
 
     Attributes:
@@ -47,68 +48,68 @@ class Finding(Record):
 
 def examine(path: str) -> list[Finding]:
     """Look at a service's socket and at all that leads there; the last finding says whether the service answers."""
-    folder = os.path.dirname(path)
-    found = examine_folder(folder) or [*_look_at_here(), *_look_at_volume(folder)]
+    directory = os.path.dirname(path)
+    found = examine_directory(directory) or [*_look_at_here(), *_look_at_volume(directory)]
     if any(finding.severity == PROBLEM for finding in found):
         return found
     return [*found, *_look_at_socket(path)]
 
 
-def examine_folder(folder: str) -> list[Finding]:
-    """Return why a folder cannot be looked into; nothing if it can."""
+def examine_directory(directory: str) -> list[Finding]:
+    """Return why a directory cannot be looked into; nothing if it can."""
     try:
-        os.listdir(folder)
+        os.listdir(directory)
     except FileNotFoundError:
-        text = f"the folder {folder} does not exist in this container"
-        return [Finding(PROBLEM, text, _mount_line(folder), EXIT_UNAVAILABLE)]
+        text = f"the directory {directory} does not exist in this container"
+        return [Finding(PROBLEM, text, _mount_line(directory), EXIT_UNAVAILABLE)]
     except NotADirectoryError:
-        text = f"{folder} is not a folder"
-        return [Finding(PROBLEM, text, _mount_line(folder), EXIT_UNAVAILABLE)]
+        text = f"{directory} is not a directory"
+        return [Finding(PROBLEM, text, _mount_line(directory), EXIT_UNAVAILABLE)]
     except PermissionError:
-        text = f"uid {os.geteuid()} may not look into {folder}"
-        return [Finding(PROBLEM, text, f"chmod a+rx {folder}      # by its owner", EXIT_DENIED)]
+        text = f"uid {os.geteuid()} may not look into {directory}"
+        return [Finding(PROBLEM, text, f"chmod a+rx {directory}      # by its owner", EXIT_DENIED)]
     return []
 
 
-def services_in(folder: str) -> list[str]:
-    """Return the paths of the sockets in a folder."""
-    return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".sock")]
+def services_in(directory: str) -> list[str]:
+    """Return the paths of the sockets in a directory."""
+    return [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if name.endswith(".sock")]
 
 
-def _mount_line(folder: str) -> str:
-    return f'volumes: ["ipc:{folder}"]      # in both services of the compose file, and `volumes: {{ipc: }}` at its end'
+def _mount_line(directory: str) -> str:
+    return f'volumes: ["ipc:{directory}"]      # in both services of the compose file, and `volumes: {{ipc: }}` at its end'
 
 
-def _look_at_volume(folder: str) -> list[Finding]:
-    """Say what the folder is, and whether sockets can be there and be trusted there."""
-    mount = mount_of(folder, mounts())
+def _look_at_volume(directory: str) -> list[Finding]:
+    """Say what the directory is, and whether sockets can be there and be trusted there."""
+    mount = mount_of(directory, mounts())
     if is_containers_own(mount):
-        text = f"{folder} lies in this container's own file system: no other container sees it"
-        found = [Finding(WARNING, text, _mount_line(folder))]
+        text = f"{directory} lies in this container's own file system: no other container sees it"
+        found = [Finding(WARNING, text, _mount_line(directory))]
     else:
-        what = f"is the volume {mount.root}" if mount.point == os.path.realpath(folder) else f"is on {mount.point}"
+        what = f"is the volume {mount.root}" if mount.point == os.path.realpath(directory) else f"is on {mount.point}"
         access = "read-only" if mount.read_only else "writable"
-        found = [Finding(OK, f"{folder} {what} ({mount.kind}, {access})")]
-    if reason := insecure(os.path.join(folder, "x")):
-        found.append(Finding(PROBLEM, reason, f"chmod o-w {folder}", EXIT_DENIED))
-    return [*found, *_try_a_socket(folder, mount)]
+        found = [Finding(OK, f"{directory} {what} ({mount.kind}, {access})")]
+    if reason := why_insecure(os.path.join(directory, "x")):
+        found.append(Finding(PROBLEM, reason, f"chmod o-w {directory}", EXIT_DENIED))
+    return [*found, *_try_a_socket(directory, mount)]
 
 
-def _try_a_socket(folder: str, mount: Mount) -> list[Finding]:
-    """Make a socket in the folder and remove it again, if that is allowed."""
+def _try_a_socket(directory: str, mount: Mount) -> list[Finding]:
+    """Make a socket in the directory and remove it again, if that is allowed."""
     if mount.read_only:
         return [Finding(NOTE, "callers can do with a read-only volume; a service needs it writable")]
-    if not os.access(folder, os.W_OK):
+    if not os.access(directory, os.W_OK):
         return [Finding(NOTE, f"uid {os.geteuid()} may not write here: it can call, but not serve")]
-    path = os.path.join(folder, f".sidecall-doctor-{os.urandom(4).hex()}")
+    path = os.path.join(directory, f".sidecall-doctor-{os.urandom(4).hex()}")
     probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         for address in short_form(path):
             probe.bind(address)
         os.unlink(path)
     except OSError as error:
-        text = f"{folder} cannot carry sockets: its file system ({mount.kind}) says {error.strerror!r}"
-        fix = _mount_line(folder) + ", a named volume or a tmpfs instead of a shared folder of another machine"
+        text = f"{directory} cannot carry sockets: its file system ({mount.kind}) says {error.strerror!r}"
+        fix = _mount_line(directory) + ", a named volume or a tmpfs instead of a shared directory of another machine"
         return [Finding(PROBLEM, text, fix, EXIT_CONFIG)]
     finally:
         probe.close()
@@ -116,36 +117,36 @@ def _try_a_socket(folder: str, mount: Mount) -> list[Finding]:
 
 
 def _look_at_socket(path: str) -> list[Finding]:
-    folder, name = os.path.split(path)
+    directory, name = os.path.split(path)
     try:
         found = os.stat(path)
     except OSError:
         return [_missing(path)]
     if not stat.S_ISSOCK(found.st_mode):
-        is_folder = stat.S_ISDIR(found.st_mode)
-        text = f"{path} is a {'folder' if is_folder else 'file'}, not a socket"
-        hint = "an engine makes a folder where it is told to mount a file that is not there: " if is_folder else ""
-        return [Finding(PROBLEM, hint + text, _mount_line(folder), EXIT_UNAVAILABLE)]
+        is_directory = stat.S_ISDIR(found.st_mode)
+        text = f"{path} is a {'directory' if is_directory else 'file'}, not a socket"
+        hint = "an engine makes a directory where it is told to mount a file that is not there: " if is_directory else ""
+        return [Finding(PROBLEM, hint + text, _mount_line(directory), EXIT_UNAVAILABLE)]
     findings = []
     if os.path.realpath(path) in {mount.point for mount in mounts()}:
         text = f"{name} is mounted as a file: it is dead as soon as its service starts again"
-        findings.append(Finding(WARNING, text, f'volumes: ["ipc:{folder}"]      # the folder, not {name}'))
+        findings.append(Finding(WARNING, text, f'volumes: ["ipc:{directory}"]      # the directory, not {name}'))
     if found.st_uid == _UNMAPPED:
         text = f"the socket's owner has no number in this container (uid {_UNMAPPED}): the user namespaces differ"
         findings.append(Finding(WARNING, text, "userns_mode: host      # or the same mapping, in both services"))
-    return [*findings, *_knock(path, found)]
+    return [*findings, *_probe_connect(path, found)]
 
 
 def _missing(path: str) -> Finding:
-    folder, name = os.path.split(path)
-    others = ", ".join(os.path.basename(other).removesuffix(".sock") for other in services_in(folder))
+    directory, name = os.path.split(path)
+    others = ", ".join(os.path.basename(other).removesuffix(".sock") for other in services_in(directory))
     seen = f"; there are {others}" if others else ""
-    text = f"there is no socket {name} in {folder}{seen}"
-    fix = f"sidecall serve ...      # in the other container, with the same volume at {folder}: compare `doctor` there"
+    text = f"there is no socket {name} in {directory}{seen}"
+    fix = f"sidecall serve ...      # in the other container, with the same volume at {directory}: compare `doctor` there"
     return Finding(PROBLEM, text, fix, EXIT_UNAVAILABLE)
 
 
-def _knock(path: str, found: os.stat_result) -> list[Finding]:
+def _probe_connect(path: str, found: os.stat_result) -> list[Finding]:
     """Connect without waiting, then ask."""
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
@@ -200,12 +201,12 @@ def _fix_for_denied(error: CallDenied) -> str:
 
 
 def _look_at_here() -> list[Finding]:
-    """Say whether the service can see the files of the working folder."""
+    """Say whether the service can see the files of the working directory."""
     try:
         here = os.getcwd()
     except FileNotFoundError:
-        return [Finding(WARNING, "the working folder has been removed: relative paths lead nowhere", "cd /")]
+        return [Finding(WARNING, "the working directory has been removed: relative paths lead nowhere", "cd /")]
     if not is_containers_own(mount_of(here, mounts())):
         return []
-    text = f"the working folder {here} lies in this container's own file system: a command sees no file of it"
+    text = f"the working directory {here} lies in this container's own file system: a command sees no file of it"
     return [Finding(NOTE, text, 'volumes: ["data:/data"]      # in both services, for files that commands are to see')]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import os
 import re
 
-from sidecall._record import Record
 
 _OWN = {"overlay", "aufs", "vfs", "rootfs"}
 """What a container's own file system is made of, as engines mount it."""
@@ -15,12 +15,13 @@ _MARKS = ("/run/.containerenv", "/.dockerenv")
 """Files that podman and Docker put into each container."""
 
 
-class Mount(Record):
+@dataclass(frozen=True)
+class Mount:
     """One mount.
 
     Attributes:
         point: where it is.
-        root: which folder of its file system is mounted there; for a volume, that is its path on the host's disk.
+        root: which directory of its file system is mounted there; for a volume, that is its path on the host's disk.
         kind: the file system's type.
         read_only: whether it is mounted read-only.
     """

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import _signal  # type: ignore[import-not-found]
 import os
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -34,7 +34,7 @@ class SignalWatch:
         self._readable, self._writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._previous_wakeup = _signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._previous = {
-            number: _signal.signal(number, _no_action)
+            number: _signal.signal(number, _ignore)
             for number in numbers
             if _signal.getsignal(number) is not _signal.SIG_IGN
         }
@@ -58,11 +58,11 @@ class SignalWatch:
                 self._callback(number)
 
 
-def _no_action(_number: int, _frame: object) -> None:
+def _ignore(_number: int, _frame: object) -> None:
     """Interrupt system calls; the wakeup descriptor tells the rest."""
 
 
-def die_of(number: int) -> int:
+def kill_self(number: int) -> int:
     """End this process by a signal, as the command was ended, without a second core dump.
 
     Returns:

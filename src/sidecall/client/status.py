@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from dataclasses import dataclass
 import json
 import select
 import time
 
 from sidecall import __version__
-from sidecall._record import Record
 from sidecall.errors import ProtocolError, ServiceUnavailable, refusal
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER
+from sidecall.protocol.options import Details
+from sidecall.protocol.states import CLIENT
 from sidecall.transport.address import connect
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from socket import socket
     from collections.abc import Iterator
 
 
-NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What working with an answer raises that is not the JSON it should be."""
 
 
@@ -32,54 +33,55 @@ def as_json(answer: bytes) -> str:
     """
     try:
         return json.dumps(json.loads(answer))
-    except NONSENSE as error:
+    except MALFORMED as error:
         raise ProtocolError("the service answered with something that is no JSON") from error
 
 
-class Presence(Record):
+@dataclass(frozen=True)
+class PingReply:
     """A service that answered: its round-trip time in seconds, its software and its load."""
 
     round_trip: float
     software: str
-    load: m.Pong
+    load: Details
 
 
-def ping(path: str, wait: float = 0.0, timeout: float = 5.0) -> Presence:
+def ping(path: str, connect_timeout: float = 0.0, timeout: float = 5.0) -> PingReply:
     """Ask a service whether it is there.
 
     Args:
         path: its socket.
-        wait: seconds to wait for it to come up.
+        connect_timeout: seconds to wait for it to start.
         timeout: seconds to wait for the answer.
 
     Raises:
         SidecallError: nobody listens, or what listens does not answer as a service does.
     """
-    software, answer, seconds = _ask(path, m.Ping(), wait, timeout)
+    software, answer, seconds = _ask(path, m.Ping(), connect_timeout, timeout)
     if not isinstance(answer, m.Pong):
         raise ProtocolError(f"the service answered PING with {type(answer).__name__}")
-    return Presence(seconds, software, answer)
+    return PingReply(seconds, software, Details(answer.details))
 
 
-def describe(path: str, command: bytes = b"", wait: float = 0.0, timeout: float = 5.0) -> bytes:
+def describe(path: str, command: bytes = b"", connect_timeout: float = 0.0, timeout: float = 5.0) -> bytes:
     """Return the JSON description of what may be called; see `ping` for the rest.
 
     Raises:
         SidecallError: nobody listens, the command does not exist, or the answer is none.
     """
-    _, answer, _ = _ask(path, m.Describe(command), wait, timeout)
+    _, answer, _ = _ask(path, m.Describe(command), connect_timeout, timeout)
     if not isinstance(answer, m.Description):
         raise ProtocolError(f"the service answered DESCRIBE with {type(answer).__name__}")
     return answer.json
 
 
-def calls(path: str, wait: float = 0.0, timeout: float = 5.0) -> bytes:
+def calls(path: str, connect_timeout: float = 0.0, timeout: float = 5.0) -> bytes:
     """Return the calls that a service has, as far as this user may see them, as a JSON array; see `ping`.
 
     Raises:
         SidecallError: nobody listens, or the answer is none.
     """
-    return _ask_for_calls(path, m.Status(), wait, timeout)
+    return _ask_for_calls(path, m.Status(), connect_timeout, timeout)
 
 
 def cancel(path: str, call_id: str, timeout: float = 5.0) -> bytes:
@@ -92,20 +94,20 @@ def cancel(path: str, call_id: str, timeout: float = 5.0) -> bytes:
     return _ask_for_calls(path, m.Cancel(call_id), 0.0, timeout)
 
 
-def _ask_for_calls(path: str, question: m.Message, wait: float, timeout: float) -> bytes:
-    _, answer, _ = _ask(path, question, wait, timeout)
+def _ask_for_calls(path: str, question: m.Message, connect_timeout: float, timeout: float) -> bytes:
+    _, answer, _ = _ask(path, question, connect_timeout, timeout)
     if not isinstance(answer, m.Calls):
         raise ProtocolError(f"the service answered {type(question).__name__} with {type(answer).__name__}")
     return answer.json
 
 
-def _ask(path: str, question: m.Message, wait: float, timeout: float) -> tuple[str, m.Message, float]:
+def _ask(path: str, question: m.Message, connect_timeout: float, timeout: float) -> tuple[str, m.Message, float]:
     """Return the service's software, its answer to a question, and how long that took, in seconds."""
-    sock = connect(path, wait)
+    sock = connect(path, connect_timeout)
     try:
         began = time.monotonic()
-        connection = Connection(CALLER)
-        hello = connection.send(m.Hello(m.VERSION, (), f"sidecall {__version__}"))
+        connection = Connection(CLIENT)
+        hello = connection.send(m.Hello(m.VERSION, (), tuple(sorted(m.FEATURES)), f"sidecall {__version__}"))
         sock.sendall(hello + connection.send(question))
         software = ""
         for message in _messages(sock, connection, began + timeout):

@@ -5,11 +5,11 @@ A frame is `u32 length, u8 type, payload`, big-endian; the length counts the pay
 
 from __future__ import annotations
 
-from _struct import Struct
-from _struct import error as StructError  # type: ignore[attr-defined]  # noqa: N812 it is a class, and there
+from struct import Struct
+from struct import error as StructError  # noqa: N812 it is a class
 
 from sidecall.errors import LocalProtocolError, ProtocolError
-from sidecall.protocol.messages import MESSAGES, Message
+from sidecall.protocol.messages import CONTROL_LIMIT, FIRST_IGNORABLE, MESSAGES, Message
 
 HEADER = Struct("!IB")
 _U32 = Struct("!I")
@@ -23,7 +23,7 @@ def _layout(message_type: type[Message]) -> list[Struct | str]:
     if layout is None:
         layout = _LAYOUTS[message_type] = []
         run = ""
-        for kind in (*message_type.KINDS, ""):
+        for kind in (*(kind for kind, _ in message_type.layout), ""):
             if kind in _NUMBERS:
                 run += _NUMBERS[kind]
                 continue
@@ -41,7 +41,8 @@ def encode(message: Message) -> bytes:
     Raises:
         LocalProtocolError: a value does not fit its field, or the message its limit.
     """
-    parts, values, at = [b""], message.astuple(), 0
+    parts, at = [b""], 0
+    values = tuple(vars(message).values())  # a dataclass sets its fields in their order
     for step in _layout(type(message)):
         if isinstance(step, Struct):
             begin, at = at, at + len(step.format) - 1
@@ -51,7 +52,7 @@ def encode(message: Message) -> bytes:
             at += 1
     length = sum(map(len, parts))
     if length > message.limit:
-        raise LocalProtocolError(f"{type(message).__name__} of {length} bytes is over its {message.limit}")
+        raise LocalProtocolError(f"{type(message).__name__} of {length} bytes exceeds its limit of {message.limit}")
     parts[0] = HEADER.pack(length, message.number)
     return b"".join(parts)
 
@@ -82,30 +83,39 @@ def _utf8(text: str, message: Message) -> bytes:
 
 def _string(value: object, message: Message) -> bytes:
     if not isinstance(value, bytes):
-        raise LocalProtocolError(f"{type(message).__name__} has no place for {value!r}")
+        raise LocalProtocolError(f"{type(message).__name__} cannot hold {value!r}")
     return _U32.pack(len(value)) + value
 
 
-def frame_at(buffer: bytearray, start: int) -> tuple[Message, int] | None:
+def frame_at(buffer: bytearray, start: int) -> tuple[Message | None, int] | None:
     """Decode the frame that begins at `start`; return it and where it ends, or None while it is incomplete.
 
+    In place of a message of an unknown type that can be ignored there is None.
+
     Raises:
-        ProtocolError: the type is unknown, the frame too long or malformed. Said as early as the header allows.
+        ProtocolError: the type is unknown, the frame too long or malformed. Raised as early as the header allows.
     """
     if len(buffer) - start < HEADER.size:
         return None
     length, number = HEADER.unpack_from(buffer, start)
     message_type = MESSAGES.get(number)
-    if message_type is None:
-        raise ProtocolError(f"a frame of unknown type {number}", "is the peer a sidecall service or caller?")
-    if length > message_type.limit:
-        raise ProtocolError(f"{message_type.__name__} of {length} bytes is over its {message_type.limit}")
+    if message_type is None and number < FIRST_IGNORABLE:
+        raise ProtocolError(f"unknown message type {number}", "check that the peer is sidecall")
+    name, limit = (f"message {number}", CONTROL_LIMIT) if message_type is None else _name_and_limit(message_type)
+    if length > limit:
+        raise ProtocolError(f"{name} of {length} bytes exceeds its limit of {limit}")
     begin = start + HEADER.size
     end = begin + length
     if len(buffer) < end:
         return None
+    if message_type is None:
+        return None, end
     with memoryview(buffer) as view, view[begin:end] as payload:
         return _decode(message_type, payload), end
+
+
+def _name_and_limit(message_type: type[Message]) -> tuple[str, int]:
+    return message_type.__name__, message_type.limit
 
 
 def _decode(message_type: type[Message], payload: memoryview) -> Message:
@@ -149,7 +159,7 @@ class _Reader:
     def finish(self) -> None:
         """Make sure that nothing is left."""
         if self._at != self._size:
-            raise ProtocolError(f"{self._name} has {self._size - self._at} bytes too many")
+            raise ProtocolError(f"{self._name} has {self._size - self._at} excess bytes")
 
     def _take(self, size: int) -> bytes:
         begin = self._at
@@ -164,7 +174,7 @@ class _Reader:
     def _strings(self) -> tuple[bytes, ...]:
         (count,) = self.numbers(_U32)
         if count * _U32.size > self._size - self._at:
-            raise ProtocolError(f"{self._name} announces {count} strings, more than it can hold")
+            raise ProtocolError(f"{self._name} announces {count} strings, more than fit")
         return tuple([self._string() for _ in range(count)])
 
     def _decoded(self, text: bytes) -> str:

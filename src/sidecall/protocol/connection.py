@@ -7,16 +7,17 @@ exception is a bug.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sidecall.errors import LocalProtocolError, ProtocolError
 from sidecall.protocol import messages as m
-from sidecall.protocol.codec import encode, frame_at
-from sidecall.protocol.states import CALLER, SENDER, SERVICE, Conversation
+from sidecall.protocol.codec import HEADER, encode, frame_at
+from sidecall.protocol.states import CLIENT, IDLE, SENDER, SERVER, Conversation
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PEER = {CALLER: SERVICE, SERVICE: CALLER}
+_PEER = {CLIENT: SERVER, SERVER: CLIENT}
 
 
 class _Stream:
@@ -32,7 +33,7 @@ class Connection:
     """One side of a connection.
 
     Args:
-        role: which side this is, `states.CALLER` or `states.SERVICE`.
+        role: which side this is, `states.CLIENT` or `states.SERVER`.
     """
 
     def __init__(self, role: str) -> None:
@@ -40,6 +41,7 @@ class Connection:
         self._conversation = Conversation()
         self._buffer = bytearray()
         self._streams: dict[int, _Stream] = {}
+        self._expects_pass = False
 
     @property
     def states(self) -> dict[str, str]:
@@ -60,10 +62,26 @@ class Connection:
             LocalProtocolError: it may not be sent now.
         """
         frame = encode(message)
-        complaint = self._account(self.role, message)
-        if complaint:
-            raise LocalProtocolError(complaint)
+        violation = self._account(self.role, message)
+        if violation:
+            raise LocalProtocolError(violation)
         return frame
+
+    def offset_of_pass(self, data: bytes) -> int:
+        """Return where in bytes that come next a frame of PASS begins; -1 if there is none.
+
+        What comes before it has to be whole frames, after what was received but not yet complete.
+        """
+        at = -len(self._buffer)
+        while at < len(data):
+            header = (self._buffer[at:] if at < 0 else b"") + data[max(at, 0) : at + HEADER.size]
+            if len(header) < HEADER.size:
+                return -1
+            length, number = HEADER.unpack_from(header)
+            if number == m.Pass.number and not length:
+                return at
+            at += HEADER.size + length
+        return -1
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; `events` returns what they complete."""
@@ -79,31 +97,45 @@ class Connection:
         try:
             while (found := frame_at(self._buffer, start)) is not None:
                 message, start = found
-                complaint = self._account(_PEER[self.role], message)
-                if complaint:
-                    raise ProtocolError(complaint)
-                yield message
+                violation = self._violation(_PEER[self.role], message)
+                if violation:
+                    raise ProtocolError(violation)
+                if message is not None:
+                    yield message
         finally:
             del self._buffer[:start]
+
+    def _violation(self, sender: str, message: m.Message | None) -> str:
+        """Apply a received message, None for an ignored one; return what is wrong with it, or an empty string."""
+        if message is not None:
+            return self._account(sender, message)
+        return "" if self._conversation.states[sender] != IDLE else f"the {sender} does not begin with Hello"
 
     def _account(self, sender: str, message: m.Message) -> str:
         """Apply a message to the state; return what is wrong with it, or an empty string."""
         name = type(message).__name__
         before = self._conversation.states[sender]
-        if not self._conversation.says(sender, type(message)):
+        if not self._conversation.move(sender, type(message)):
             return f"{name} does not fit a {sender} that is {before}"
         if isinstance(message, m.Call):
-            return _unknown_flags(message) or self._open_streams(message)
+            return self._open_streams(message)
+        if sender == CLIENT and self._expects_pass != isinstance(message, m.Pass):
+            return "Pass is missing" if self._expects_pass else "Pass without passed streams, or repeated"
+        if isinstance(message, m.Pass):
+            self._expects_pass = False
         if isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
             return self._account_stream(sender, message)
         return ""
 
     def _open_streams(self, call: m.Call) -> str:
         for stream, mode in enumerate(call.streams):
-            if mode not in {m.NULL, m.PASSED, m.RELAYED}:
-                return f"Call has an unknown mode {mode} for stream {stream}"
+            if mode not in m.STREAM_MODES:
+                return f"unknown mode {mode} for stream {stream}"
+            if mode == m.SAME_AS_STDOUT and stream != m.STDERR:
+                return f"stream {stream} cannot be the same as stdout"
             if mode == m.RELAYED:
                 self._streams[stream] = _Stream()
+        self._expects_pass = m.PASSED in call.streams
         return ""
 
     def _account_stream(self, sender: str, message: m.Data | m.Eof | m.Window | m.Stop) -> str:
@@ -139,7 +171,3 @@ class Connection:
         stream.credit -= len(message.data)
         return ""
 
-
-def _unknown_flags(call: m.Call) -> str:
-    unknown = call.flags & ~m.FLAGS
-    return f"Call has unknown flags {unknown:#010b}" if unknown else ""

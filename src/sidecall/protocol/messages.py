@@ -1,16 +1,16 @@
 """The messages of the protocol, each as its typed field list. Nothing here encodes, decides or waits.
 
-The annotations are the wire types of PROTOCOL.md section 2; `codec` reads them. A test compares this file with the
-field lists in PROTOCOL.md, so neither can change alone.
+The annotations are the wire types of PROTOCOL.md section 2; `codec` reads them, and `native/tables.h` is generated from
+them. A test compares this file with the field lists in PROTOCOL.md, so neither can change alone.
 """
 
 from __future__ import annotations
 
-from sidecall._record import Record
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, TypeVar, dataclass_transform
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from collections.abc import Callable
 
     u8 = int
     u16 = int
@@ -23,101 +23,124 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-FEATURE_PASS = b"pass"
-FEATURE_RELAY = b"relay"
-FEATURES = (FEATURE_PASS, FEATURE_RELAY)
+FEATURES: frozenset[bytes] = frozenset()
+"""Named features that this side understands. All that PROTOCOL.md describes is version 1 itself, so there is none yet."""
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
-NULL = 0
+NONE = 0
 PASSED = 1
 RELAYED = 2
-
-FLAG_NO_WAIT = 1
-FLAGS = FLAG_NO_WAIT
-"""All that there are."""
+SAME_AS_STDOUT = 3
+STREAM_MODES = {NONE: "none", PASSED: "passed", RELAYED: "relayed", SAME_AS_STDOUT: "same as stdout"}
 
 ENDED_EXITED = 0
 ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
-ENDED_UNPLACED = 3
+ENDED_OUTPUT_FAILED = 3
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
 """HUP, INT, QUIT, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
 
 SIGNALS = ENDING_SIGNALS | {18, 20}
-"""What a SIGNAL may carry: those, CONT and TSTP."""
+"""What a SIGNAL can carry: those, CONT and TSTP."""
 
 MAX_DATA = 64 * 1024
-"""Bytes of stream data in one frame, as the design says; half of what h2 and SSH use at the most."""
+"""Bytes of stream data in one frame; half of what h2 and SSH use at the most."""
 
 INITIAL_WINDOW = 256 * 1024
-"""Bytes of one stream that may be under way unread: four full frames, four times a pipe's own buffer (pipe(7))."""
+"""Bytes of one stream that can be in flight unread: four full frames, four times a pipe's own buffer (pipe(7))."""
 
 CONTROL_LIMIT = 64 * 1024
 CALL_LIMIT = 2 * 1024 * 1024
 """execve(2) takes a quarter of the stack limit for arguments and environment together: 2 MiB by default."""
 DESCRIPTION_LIMIT = 1024 * 1024
 CALLS_LIMIT = 16 * 1024 * 1024
-"""Room for 40,000 calls, more than a service has descriptors for by default."""
+"""Room for 40,000 calls, more than a server has descriptors for by default."""
+
+FIRST_IGNORABLE = 128
+"""From this type on a receiver ignores a message that it does not know."""
 
 MESSAGES: dict[int, type[Message]] = {}
 
 
-class Message(Record):
-    """Base of all messages. `number` is the frame's type, `limit` the longest payload in bytes."""
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages.
+
+    Attributes:
+        number: the frame's type.
+        limit: the longest payload, in bytes.
+        layout: the wire type and the name of each field, in order.
+    """
 
     number: ClassVar[int]
     limit: ClassVar[int]
+    layout: ClassVar[tuple[tuple[str, str], ...]]
 
-    def __init_subclass__(cls, number: int = 0, limit: int = CONTROL_LIMIT) -> None:
-        super().__init_subclass__()
+
+_M = TypeVar("_M", bound=type[Message])
+
+
+@dataclass_transform(frozen_default=True)
+def _message(number: int, limit: int = CONTROL_LIMIT) -> Callable[[_M], _M]:
+    def register(cls: _M) -> _M:
+        cls = dataclass(frozen=True)(cls)
         cls.number, cls.limit = number, limit
+        cls.layout = tuple((str(field.type), field.name) for field in fields(cls))
         MESSAGES[number] = cls
+        return cls
+
+    return register
 
 
-class Hello(Message, number=1):
-    """Either side's first message. The caller's features are those it needs, the service's those it has."""
+@_message(1)
+class Hello(Message):
+    """Either side's first message: what its sender needs of the receiver, and what it understands itself."""
 
     version: u16
-    features: strings
+    needs: strings
+    knows: strings
     software: text
 
 
-class Call(Message, number=2, limit=CALL_LIMIT):
-    """Ask for one command to be run; descriptors of PASSED streams travel with the same write."""
+@_message(2, CALL_LIMIT)
+class Call(Message):
+    """Ask for one command to be run. `options` are NAME=VALUE: see `options.py`."""
 
     command: string
     arguments: strings
     environment: strings
     directory: string
     base: string
-    folders: strings
-    timeout_ms: u64
-    flags: u8
+    directory_ids: strings
+    options: strings
     stdin: u8
     stdout: u8
     stderr: u8
 
     @property
     def streams(self) -> tuple[int, int, int]:
-        """How each of the three streams travels: NULL, PASSED or RELAYED."""
+        """How each of the three streams travels: one of `STREAM_MODES`."""
         return self.stdin, self.stdout, self.stderr
 
 
-class Queued(Message, number=3):
-    """The call waits; `ahead` others will start before it."""
+@_message(3)
+class Queued(Message):
+    """The call waits; `ahead` others start before it."""
 
     ahead: u32
 
 
-class Started(Message, number=4):
+@_message(4)
+class Started(Message):
     """The command has been executed: from here on its outcome is known or lost, never refused."""
 
     call_id: text
 
 
-class Refused(Message, number=5):
+@_message(5)
+class Refused(Message):
     """The command has not been started and will not be."""
 
     code: u8
@@ -125,89 +148,105 @@ class Refused(Message, number=5):
     hint: text
 
 
-class Exit(Message, number=6):
-    """The call's end. `ended` is one of the ENDED numbers; times in microseconds, memory in bytes."""
+@_message(6)
+class Exit(Message):
+    """The call's end. `ended` is one of the ENDED numbers, `details` are NAME=VALUE: see `options.py`."""
 
     ended: u8
     value: u8
-    core_dumped: u8
-    queued_us: u64
-    run_us: u64
-    user_us: u64
-    system_us: u64
-    max_rss: u64
+    details: strings
 
 
-class Data(Message, number=7, limit=MAX_DATA + 1):
+@_message(7, MAX_DATA + 1)
+class Data(Message):
     """A piece of a relayed stream."""
 
     stream: u8
     data: rest
 
 
-class Eof(Message, number=8):
+@_message(8)
+class Eof(Message):
     """The stream has ended; nothing more of it follows."""
 
     stream: u8
 
 
-class Window(Message, number=9):
-    """The receiver has consumed `credit` bytes of the stream: as many more may be sent."""
+@_message(9)
+class Window(Message):
+    """The receiver has consumed `credit` bytes of the stream: as many more can be sent."""
 
     stream: u8
     credit: u32
 
 
-class Stop(Message, number=10):
-    """The receiver takes no more of the stream: its reader is gone."""
+@_message(10)
+class Stop(Message):
+    """The receiver takes no more of the stream: its reader has closed it."""
 
     stream: u8
 
 
-class Signal(Message, number=11):
-    """Send a signal to the command's process group; `signal` is Linux' number on x86 and Arm (signal(7))."""
+@_message(11)
+class Signal(Message):
+    """Send a signal to the command's process group; `signal` is the number on x86 and Arm Linux (signal(7))."""
 
     signal: u8
 
 
-class Ping(Message, number=16):
-    """Ask whether the service is there."""
+@_message(12)
+class Pass(Message):
+    """Carries the descriptors of all PASSED streams, attached to its first byte."""
 
 
-class Pong(Message, number=17):
-    """The service's load: running of slots, queued of queue; calls ended so far; uptime in milliseconds."""
-
-    running: u32
-    slots: u32
-    queued: u32
-    queue: u32
-    ended: u64
-    uptime_ms: u64
+@_message(16)
+class Ping(Message):
+    """Ask whether the server responds."""
 
 
-class Describe(Message, number=18):
-    """Ask what may be called; an empty command means all."""
+@_message(17)
+class Pong(Message):
+    """The server's load, as NAME=VALUE: see `options.py`."""
+
+    details: strings
+
+
+@_message(18)
+class Describe(Message):
+    """Ask what can be called; an empty command means all."""
 
     command: string
 
 
-class Description(Message, number=19, limit=DESCRIPTION_LIMIT):
+@_message(19, DESCRIPTION_LIMIT)
+class Description(Message):
     """The answer to DESCRIBE, and to a CALL whose only argument is `--help`: a JSON object."""
 
     json: string
 
 
-class Status(Message, number=20):
+@_message(20)
+class Status(Message):
     """Ask which calls there are."""
 
 
-class Calls(Message, number=21, limit=CALLS_LIMIT):
+@_message(21, CALLS_LIMIT)
+class Calls(Message):
     """The answer to STATUS and CANCEL: a JSON array of calls."""
 
     json: string
 
 
-class Cancel(Message, number=22):
-    """Stop a call of somebody's: a waiting one is dropped, a running one gets TERM, the grace period, KILL."""
+@_message(22)
+class Cancel(Message):
+    """Cancel a call by its id: a waiting one is dropped, a running one is terminated."""
 
     call_id: text
+
+
+@_message(128)
+class Notice(Message):
+    """A line for a person at the client, with a hint that can be empty."""
+
+    notice: text
+    hint: text

@@ -1,19 +1,20 @@
-"""Who may say what when: the conversation's states as data. PROTOCOL.md draws its diagrams from these tables.
+"""Who can send what when: the conversation's states as data. PROTOCOL.md draws its diagrams from these tables.
 
-Each role has a state of its own, moved by its own messages (`SAYS`). A few messages of the service also need, and
-may move, the caller's state (`NEEDS`): STARTED, for one, is an answer to a CALL and lets stream data flow.
+Each role has a state of its own, moved by its own messages (`TRANSITIONS`). A few messages of the server also need, and
+can move, the client's state (`PEER_STATES`): STARTED, for one, answers a CALL and lets stream data flow.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sidecall.protocol import messages as m
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CALLER = "caller"
-SERVICE = "service"
+CLIENT = "client"
+SERVER = "server"
 
 IDLE = "idle"
 READY = "ready"
@@ -22,16 +23,17 @@ WAITING = "waiting"
 RUNNING = "running"
 DONE = "done"
 
-SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
-    CALLER: {
+TRANSITIONS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
+    CLIENT: {
         IDLE: {m.Hello: READY},
         READY: {m.Ping: READY, m.Describe: READY, m.Status: READY, m.Cancel: READY, m.Call: CALLING},
-        CALLING: {m.Signal: CALLING},
+        CALLING: {m.Pass: CALLING, m.Signal: CALLING},
         RUNNING: {m.Signal: RUNNING, m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING},
     },
-    SERVICE: {
+    SERVER: {
         IDLE: {m.Hello: READY},
         READY: {
+            m.Notice: READY,
             m.Pong: READY,
             m.Description: READY,
             m.Calls: READY,
@@ -40,13 +42,20 @@ SAYS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
             m.Refused: DONE,
             m.Exit: DONE,
         },
-        WAITING: {m.Queued: WAITING, m.Started: RUNNING, m.Refused: DONE, m.Exit: DONE},
-        RUNNING: {m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING, m.Exit: DONE},
+        WAITING: {m.Notice: WAITING, m.Queued: WAITING, m.Started: RUNNING, m.Refused: DONE, m.Exit: DONE},
+        RUNNING: {
+            m.Notice: RUNNING,
+            m.Data: RUNNING,
+            m.Eof: RUNNING,
+            m.Window: RUNNING,
+            m.Stop: RUNNING,
+            m.Exit: DONE,
+        },
         DONE: {},
     },
 }
 
-NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
+PEER_STATES: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Pong: {READY: READY, CALLING: CALLING},
     m.Description: {READY: READY, CALLING: CALLING},
     m.Calls: {READY: READY, CALLING: CALLING},
@@ -55,7 +64,7 @@ NEEDS: Mapping[type[m.Message], Mapping[str, str]] = {
     m.Exit: {CALLING: CALLING, RUNNING: RUNNING},
 }
 
-SENDER = {m.STDIN: CALLER, m.STDOUT: SERVICE, m.STDERR: SERVICE}
+SENDER = {m.STDIN: CLIENT, m.STDOUT: SERVER, m.STDERR: SERVER}
 """Who sends DATA and EOF of a stream; the other one sends WINDOW and STOP for it."""
 
 
@@ -63,18 +72,18 @@ class Conversation:
     """The states of both roles, as one side sees them."""
 
     def __init__(self) -> None:
-        self.states = {CALLER: IDLE, SERVICE: IDLE}
+        self.states = {CLIENT: IDLE, SERVER: IDLE}
 
-    def says(self, role: str, message_type: type[m.Message]) -> bool:
-        """Move on for a message of `role`; return False, and stay, if it may not be said now."""
-        next_state = SAYS[role][self.states[role]].get(message_type)
+    def move(self, role: str, message_type: type[m.Message]) -> bool:
+        """Move on for a message of `role`; return False, and stay, if it cannot be sent now."""
+        next_state = TRANSITIONS[role][self.states[role]].get(message_type)
         if next_state is None:
             return False
-        needed = NEEDS.get(message_type) if role == SERVICE else None
+        needed = PEER_STATES.get(message_type) if role == SERVER else None
         if needed is not None:
-            caller_state = needed.get(self.states[CALLER])
-            if caller_state is None:
+            client_state = needed.get(self.states[CLIENT])
+            if client_state is None:
                 return False
-            self.states[CALLER] = caller_state
+            self.states[CLIENT] = client_state
         self.states[role] = next_state
         return True

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
 from sidecall.server.notify import say, say_bug
-from sidecall.supervise.line import Job
-from sidecall.supervise.process import KeeperLost
+from sidecall.supervise.control import Job
+from sidecall.supervise.process import SupervisorDied
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from sidecall.server.door import Door
-    from sidecall.supervise.process import Keepers, Process
+    from sidecall.server.acceptor import Acceptor
+    from sidecall.supervise.process import SupervisorPool, Process
 
 _GRACE = 10.0
 """Seconds that an app has between TERM and KILL when the server ends."""
@@ -35,8 +35,8 @@ class Bridge:
     """
 
     drain = 5.0
-    _door: Door
-    _keepers: Keepers
+    _door: Acceptor
+    _keepers: SupervisorPool
 
     def __init__(self, argv: Sequence[str], max_children: int, path: str, log: Callable[[str], None]) -> None:
         self._argv = [os.fsencode(word) for word in argv]
@@ -46,13 +46,13 @@ class Bridge:
         self._ending = False
         self._apps: dict[asyncio.Task[None], Process | None] = {}
 
-    def open(self, doors: Sequence[Door], keepers: Keepers) -> None:
+    def open(self, acceptors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
-        (self._door,) = doors
-        self._keepers = keepers
+        (self._door,) = acceptors
+        self._keepers = supervisors
 
     def receive(self, _listener: str, sock: socket.socket) -> None:
-        """Start an app for a connection; while as many as allowed run, the others wait at the door."""
+        """Start an app for a connection; while as many as allowed run, the others wait at the acceptor."""
         if self._ending:
             sock.close()
             return
@@ -66,7 +66,7 @@ class Bridge:
         """Say that there is nothing to reload."""
         say("a bridge has no configuration to read again")
 
-    def turn_away(self) -> None:
+    def reject_queued(self) -> None:
         """Start nothing more."""
         self._ending = True
 
@@ -98,7 +98,7 @@ class Bridge:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._apps[task]
-        if (error := task.exception()) is not None and not isinstance(error, KeeperLost):
+        if (error := task.exception()) is not None and not isinstance(error, SupervisorDied):
             say_bug(error)
         if not self._ending:
             self._door.open()

@@ -14,12 +14,12 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecall.server.door import Door
+from sidecall.server.acceptor import Acceptor
 from sidecall.server.notify import notify, say
-from sidecall.supervise.descent import end_children
+from sidecall.supervise.descendants import end_children
 from sidecall.supervise.kernel import become_subreaper
-from sidecall.supervise.nursery import Nursery
-from sidecall.supervise.process import Keepers, reset_inherited_signals
+from sidecall.supervise.forkserver import ForkServer
+from sidecall.supervise.process import SupervisorPool, reset_inherited_signals
 
 if TYPE_CHECKING:
     import socket
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
             """Seconds that what runs has to end by itself after TERM."""
             ...
 
-        def open(self, doors: Sequence[Door], keepers: Keepers, /) -> None:
-            """Begin to serve: connections come through the doors, commands are started by keepers."""
+        def open(self, acceptors: Sequence[Acceptor], supervisors: SupervisorPool, /) -> None:
+            """Begin to serve: connections come through the acceptors, commands are started by supervisors."""
             ...
 
         def receive(self, listener: str, sock: socket.socket, /) -> None:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
             """Read the configuration again; keep the old one if the new one is wrong."""
             ...
 
-        def turn_away(self) -> None:
+        def reject_queued(self) -> None:
             """Start nothing more, and say so to those that wait."""
             ...
 
@@ -61,18 +61,18 @@ if TYPE_CHECKING:
             ...
 
 
-_EXIT_NO_NURSERY = 70
+_EXIT_NO_FORKSERVER = 70
 _WORDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Offer(NamedTuple):
+class ListenerSpec(NamedTuple):
     """One listener to be: what opens it, and what the ready line on stderr says after its path."""
 
     listen: Callable[[], Listener]
     words: str
 
 
-def run(offers: Mapping[str, Offer], server: Server) -> int:
+def run(offers: Mapping[str, ListenerSpec], server: Server) -> int:
     """Listen and serve until INT or TERM.
 
     Args:
@@ -88,27 +88,27 @@ def run(offers: Mapping[str, Offer], server: Server) -> int:
     """
     reset_inherited_signals()
     become_subreaper()
-    nursery = Nursery.start()
+    forkserver = ForkServer.start()
     try:
         _raise_descriptor_limit()
         with contextlib.ExitStack() as stack:
             opened = {name: stack.enter_context(offer.listen()) for name, offer in offers.items()}
             words = {name: offer.words for name, offer in offers.items()}
-            return asyncio.run(_Life(opened, words, server, nursery).live())
+            return asyncio.run(ServerRunner(opened, words, server, forkserver).live())
     finally:
-        nursery.close()
-        if nursery.was_killed:
-            end_children()  # what it, or a keeper killed as well, has left to this process
+        forkserver.close()
+        if forkserver.was_killed:
+            end_children()  # what it, or a supervisor killed as well, has left to this process
 
 
-class _Life:
+class ServerRunner:
     def __init__(
-        self, listeners: Mapping[str, Listener], words: Mapping[str, str], server: Server, nursery: Nursery
+        self, listeners: Mapping[str, Listener], words: Mapping[str, str], server: Server, forkserver: ForkServer
     ) -> None:
         self._listeners = listeners
         self._words = words
         self._server = server
-        self._nursery = nursery
+        self._nursery = forkserver
         self._code = 0
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
@@ -118,23 +118,23 @@ class _Life:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()  # what has ended by now
-        doors = [
-            Door(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
+        acceptors = [
+            Acceptor(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
         ]
-        keepers = Keepers(self._nursery)
-        self._server.open(doors, keepers)
-        for door in doors:
-            door.open()
+        supervisors = SupervisorPool(self._nursery)
+        self._server.open(acceptors, supervisors)
+        for acceptor in acceptors:
+            acceptor.open()
         for name, listener in self._listeners.items():
             say(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
         ending = await self._next_ending()
         notify("STOPPING=1")
         for listener in self._listeners.values():
-            listener.vanish()
-        self._server.turn_away()
-        for door in doors:
-            door.close()
+            listener.unlink()
+        self._server.reject_queued()
+        for acceptor in acceptors:
+            acceptor.close()
         for listener in self._listeners.values():
             listener.close()
         if ending == signal.SIGTERM:
@@ -143,7 +143,7 @@ class _Life:
         if not await self._idle_or_signal(None):
             self._server.cancel(0.0)
             await self._server.idle()
-        keepers.close()
+        supervisors.close()
         _stop_listening_to_signals(loop)
         return -ending if ending == signal.SIGINT else self._code
 
@@ -170,13 +170,13 @@ class _Life:
         return is_idle
 
     def _reap(self) -> None:
-        """Reap the children that have ended: orphans, if this is the pid 1 of a container; else only the nursery."""
+        """Reap the children that have ended: orphans, if this is the pid 1 of a container; else only the forkserver."""
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 if pid == self._nursery.pid:
                     self._nursery.was_killed = True
                     say("the process that starts commands has ended; so does the service")
-                    self._code = _EXIT_NO_NURSERY
+                    self._code = _EXIT_NO_FORKSERVER
                     self._signals.put_nowait(signal.SIGTERM)
 
 
@@ -190,7 +190,7 @@ def _stop_listening_to_signals(loop: asyncio.AbstractEventLoop) -> None:
 def _raise_descriptor_limit() -> None:
     """Each waiting call holds up to four descriptors; the soft limit's usual 1024 is only for select(2).
 
-    Keepers, and so commands, have been forked off before and keep the old limit.
+    SupervisorPool, and so commands, have been forked off before and keep the old limit.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):

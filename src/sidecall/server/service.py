@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.protocol.messages import Pong
-from sidecall.server.admission import SHUTTING_DOWN, Admission
-from sidecall.server.aside import aside
-from sidecall.server.audit import Audit
+from sidecall.calls.admission import SHUTTING_DOWN, Admission
+from sidecall.calls.threads import run_in_thread
+from sidecall.calls.audit import Audit
 from sidecall.server.notify import say
-from sidecall.server.scratch import Scratch, clear
-from sidecall.server.session import Owner, Session, refuse
+from sidecall.files.scratch import Scratch, clear
+from sidecall.server.session import Session, refuse
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from sidecall.server.config import Service
-    from sidecall.server.door import Door
-    from sidecall.supervise.process import Keepers
+    from sidecall.policy.config import Service
+    from sidecall.server.acceptor import Acceptor
+    from sidecall.supervise.process import SupervisorPool
+    from sidecall.transport.credentials import Peer
 
 
 TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
@@ -40,7 +41,7 @@ class CallService:
         read_config: reads the configuration again; None if there is none to read.
     """
 
-    keepers: Keepers
+    supervisors: SupervisorPool
 
     def __init__(
         self, config: Service, log: Callable[[str], None], read_config: Callable[[], Service] | None = None
@@ -51,7 +52,7 @@ class CallService:
         self.scratch = Scratch()
         self.admission: Admission[Session] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: dict[Owner, int] = {}
+        self._connections: dict[int, int] = {}
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,20 +76,20 @@ class CallService:
             uptime_ms=int((time.monotonic() - self._began) * 1000),
         )
 
-    def calls(self, asker: Owner) -> list[dict[str, object]]:
-        """Return what who asks may know of the calls there are."""
-        seen = (session.visible_to(asker) for session in self._sessions)
+    def calls(self, peer: Peer) -> list[dict[str, object]]:
+        """Return what a peer may know of the calls there are."""
+        seen = (session.visible_to(peer) for session in self._sessions)
         return [call for call in seen if call is not None]
 
-    def cancel_call(self, asker: Owner, call_id: str) -> dict[str, object]:
+    def cancel_call(self, peer: Peer, call_id: str) -> dict[str, object]:
         """Cancel a call as if its caller had gone; return what it was.
 
         Raises:
-            UsageError: there is none, or who asks may not know of it.
+            UsageError: there is none, or the peer may not know of it.
         """
         for session in list(self._sessions):
-            if session.call_id == call_id and (call := session.visible_to(asker)) is not None:
-                self.log(f"call {call_id} is cancelled by uid {asker.uid}")
+            if session.call_id == call_id and (call := session.visible_to(peer)) is not None:
+                self.log(f"call {call_id} is cancelled by uid {peer.uid}")
                 session.cancel()
                 return call
         raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
@@ -96,37 +97,36 @@ class CallService:
     def leave(self, session: Session) -> None:
         """Free the slot or the place of a session, if it has one, and start those whose turn it is."""
         for following in self.admission.leave(session):
-            following.take_turn()
+            following.grant_slot()
 
-    def open(self, _doors: Sequence[Door], keepers: Keepers) -> None:
+    def open(self, _doors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
-        self.keepers = keepers
+        self.supervisors = supervisors
         with contextlib.suppress(RuntimeError):  # no room for a thread
             Thread(target=clear, name="clear", daemon=True).start()
 
     def receive(self, listener: str, sock: socket.socket) -> None:
         """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
         peer = peer_of(sock)
-        owner = Owner(listener, peer.uid)
-        count = self._connections.get(owner, 0)
+        count = self._connections.get(peer.uid, 0)
         if self.admission.closed or count >= self.config.per_caller:
             refusal = ServiceBusy(*SHUTTING_DOWN) if self.admission.closed else TOO_MANY
             self.log(f"uid {peer.uid} has {count} connections, one more is refused: {refusal.reason}")
             with sock, contextlib.suppress(OSError):
                 sock.send(refuse(refusal))
             return
-        self._connections[owner] = count + 1
+        self._connections[peer.uid] = count + 1
         session = Session(self, sock, peer, listener, str(next(self._ids)))
         self._sessions[session] = None
         self._idle.clear()
         session.hear()
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: Session, peer: Peer) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
         del self._sessions[session]
-        self._connections[session.owner] -= 1
-        if not self._connections[session.owner]:
-            del self._connections[session.owner]
+        self._connections[peer.uid] -= 1
+        if not self._connections[peer.uid]:
+            del self._connections[peer.uid]
         self._ended += 1
         if not self._sessions:
             self._idle.set()
@@ -137,7 +137,7 @@ class CallService:
             say("there is no configuration to read again")
             return
         try:
-            config = await aside(self._read_config)
+            config = await run_in_thread(self._read_config)
             if sockets(config) != sockets(self.config):
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
@@ -148,14 +148,14 @@ class CallService:
         self.audit = audit
         self.config = config
         for following in self.admission.resize(config.slots, config.queue):
-            following.take_turn()
+            following.grant_slot()
         say("the configuration has been read again")
 
-    def turn_away(self) -> None:
+    def reject_queued(self) -> None:
         """Start nothing more; those that wait are told."""
         self.admission.close()
         for session in list(self._sessions):
-            session.turn_away()
+            session.reject_queued()
 
     def cancel(self, grace: float | None) -> None:
         """Stop every call, within `grace` seconds; None for what was configured."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import sidecall
 from sidecall.errors import (
@@ -22,25 +22,25 @@ from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import DONE, SERVICE
-from sidecall.server import policy
-from sidecall.server.admission import SHUTTING_DOWN
-from sidecall.server.aside import aside
-from sidecall.server.callers import UNMAPPED
-from sidecall.server.describe import describe
-from sidecall.server.eager import begin
-from sidecall.server.execution import TSTP, Execution, signalled_before_start
+from sidecall.policy import plan as policy
+from sidecall.calls.admission import SHUTTING_DOWN
+from sidecall.calls.threads import run_in_thread
+from sidecall.policy.callers import UNMAPPED
+from sidecall.policy.describe import describe
+from sidecall.calls.eager import begin
+from sidecall.calls.execution import TSTP, Execution, signalled_before_start
 from sidecall.server.notify import say_bug
-from sidecall.server.preparation import check, prepare
-from sidecall.supervise.process import KeeperLost
+from sidecall.calls.preparation import check, prepare
+from sidecall.supervise.process import SupervisorDied
 from sidecall.transport.channel import Channel
 
 if TYPE_CHECKING:
     import socket
 
-    from sidecall.server.config import Service
-    from sidecall.server.execution import End
-    from sidecall.server.paths import Paths
-    from sidecall.server.policy import Plan
+    from sidecall.policy.config import Service
+    from sidecall.calls.execution import End
+    from sidecall.files.paths import Paths
+    from sidecall.policy.plan import Plan
     from sidecall.server.service import CallService
     from sidecall.transport.credentials import Peer
 
@@ -59,13 +59,6 @@ _SHOWN = 200
 """Bytes of a command's name in a list of calls."""
 
 
-class Owner(NamedTuple):
-    """Whose a call is. Root of one container is uid 0 at its socket, as is root of another at its own."""
-
-    listener: str
-    uid: int
-
-
 def refuse(error: SidecallError) -> bytes:
     """Return what refuses a connection before anything is read from it."""
     return encode(GREETING) + encode(m.Refused(error.code, error.reason, error.hint))
@@ -76,14 +69,13 @@ class Session:
 
     Attributes:
         call_id: what its call is called, in logs and to its caller.
-        owner: whose its call is.
     """
 
     def __init__(self, service: CallService, sock: socket.socket, peer: Peer, listener: str, call_id: str) -> None:
         self.call_id = call_id
         self._service = service
-        self.owner = Owner(listener, peer.uid)
         self._peer = peer
+        self._listener = listener
         self._came = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(self._loop, sock, Connection(SERVICE), self._on_message, self._on_end)
@@ -117,23 +109,21 @@ class Session:
         elif self._execution is not None:
             self._execution.cancel(grace)
         else:
-            self.take_turn()
+            self.grant_slot()
 
-    def visible_to(self, asker: Owner) -> dict[str, object] | None:
-        """Return what who asks may know of the call, if it came by the same listener; None for nothing, or no call."""
-        if self._call is None or asker.listener != self.owner.listener:
-            return None
-        if asker.uid not in {0, os.geteuid(), self.owner.uid} - {UNMAPPED}:
+    def visible_to(self, peer: Peer) -> dict[str, object] | None:
+        """Return what a peer may know of the call; None if that is nothing, or if there is none."""
+        if self._call is None or peer.uid not in {0, os.geteuid(), self._peer.uid} - {UNMAPPED}:
             return None
         return {
             "call": self.call_id,
             "state": "waiting" if self._execution is None else "running",
             "command": policy.command_name(self._call.command[:_SHOWN]),
-            "uid": self.owner.uid,
+            "uid": self._peer.uid,
             "seconds": round(time.monotonic() - self._came, 3),
         }
 
-    def turn_away(self) -> None:
+    def reject_queued(self) -> None:
         """Refuse the call if it waits, or has not come yet; one that runs goes on."""
         if self._call is None:
             self._refuse(ServiceBusy(*SHUTTING_DOWN))
@@ -142,7 +132,7 @@ class Session:
             self._dropped_because = SHUTTING_DOWN
             self.cancel()
 
-    def take_turn(self) -> None:
+    def grant_slot(self) -> None:
         """Let the call go on, if it waits: it has a slot now, or will not get one."""
         if self._turn is not None and not self._turn.done():
             self._turn.set_result(None)
@@ -164,7 +154,7 @@ class Session:
 
     def _on_closed(self) -> None:
         self._stop_timer()
-        self._service.forget(self)
+        self._service.forget(self, self._peer)
 
     def _on_silence(self) -> None:
         self._refuse(ProtocolError(f"no request within {REQUEST_TIMEOUT:g} seconds"))
@@ -200,9 +190,9 @@ class Session:
         elif isinstance(message, m.Describe):
             self._send(m.Description(describe(self._offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
-            self._send(m.Calls(json.dumps(self._service.calls(self.owner)).encode()))
+            self._send(m.Calls(json.dumps(self._service.calls(self._peer)).encode()))
         elif isinstance(message, m.Cancel):
-            self._send(m.Calls(json.dumps([self._service.cancel_call(self.owner, message.call_id)]).encode()))
+            self._send(m.Calls(json.dumps([self._service.cancel_call(self._peer, message.call_id)]).encode()))
         elif isinstance(message, m.Call):
             self._take_call(message)
         elif isinstance(message, m.Signal):
@@ -245,7 +235,7 @@ class Session:
         """
         config = self._service.config
         if self._offered is None or self._offered[0] is not config:
-            self._offered = config, config.at(self.owner.listener, self._peer)
+            self._offered = config, config.at(self._listener, self._peer)
         return self._offered[1]
 
     @property
@@ -269,7 +259,7 @@ class Session:
             await self._admit_and_execute(call)
         except SidecallError as error:
             self._refuse(error)
-        except KeeperLost:
+        except SupervisorDied:
             self._lose("the process that kept it was killed")
         except OSError as error:
             self._refuse(ServiceUnavailable(f"the service cannot serve the call: {error.strerror}"))
@@ -315,7 +305,7 @@ class Session:
         admission = self._service.admission
         if not admission.has_room:
             self._plan = check(self._offer(), call)
-        place = admission.admit(self, may_wait=not call.flags & m.FLAG_NO_WAIT)
+        place = admission.admit(self, queue_allowed=not call.flags & m.FLAG_NO_WAIT)
         if place:
             self._send(m.Queued(place - 1))
             self._service.log(f"call {self.call_id} waits, {place - 1} ahead of it")
@@ -346,13 +336,13 @@ class Session:
         try:
             self._plan = prepared.plan
             self._service.log(f"call {self.call_id} starts: {os.fsdecode(call.command)}")
-            execution.start(prepared.plan, self._service.keepers, lambda: self._send(m.Started(self.call_id)))
+            execution.start(prepared.plan, self._service.supervisors, lambda: self._send(m.Started(self.call_id)))
             if self._starts_stopped:
                 execution.signal(TSTP)
             end = await execution.ended()
-            if end.ok and prepared.paths.replaces and (failure := await aside(prepared.paths.commit)):
+            if end.ok and prepared.paths.replaces and (failure := await run_in_thread(prepared.paths.commit)):
                 self._service.log(f"call {self.call_id}: {failure}")
-                end = end.unplaced()
+                end = end.output_failed()
         finally:
             await prepared.remove()
         return end, prepared.paths
@@ -366,7 +356,7 @@ class Session:
             fields["environment"] = [os.fsdecode(entry.partition(b"=")[0]) for entry in self._call.environment]
         if self._plan is not None:
             fields["parameters"] = self._plan.parameters
-        self._service.audit.record(self.call_id, self.owner.listener, self._peer, **fields)
+        self._service.audit.record(self.call_id, self._listener, self._peer, **fields)
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()

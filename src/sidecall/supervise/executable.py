@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import errno
 import os
 
 from sidecall.errors import CannotExecute, NoSuchCommand, SidecallError
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,8 +20,8 @@ def find_executable(program: str, environ: Mapping[str, str]) -> str:
         CannotExecute: there is one, but it may not be executed.
     """
     is_there = False
-    for folder in [""] if "/" in program else environ.get("PATH", os.defpath).split(":"):
-        path = os.path.join(folder, program)
+    for directory in [""] if "/" in program else environ.get("PATH", os.defpath).split(":"):
+        path = os.path.join(directory, program)
         if os.path.isfile(path):
             if os.access(path, os.X_OK):
                 return path
@@ -37,32 +37,32 @@ def no_such_command(program: str) -> NoSuchCommand:
     return NoSuchCommand(f"no such command: {program!r}", hint)
 
 
-def is_about(error: OSError, folder: str | bytes | None) -> bool:
-    """Tell whether it was entering the working folder that failed."""
-    if folder is None or error.filename is None:
+def is_about(error: OSError, directory: str | bytes | None) -> bool:
+    """Tell whether it was entering the working directory that failed."""
+    if directory is None or error.filename is None:
         return False
-    return os.fsencode(error.filename) == os.fsencode(folder)
+    return os.fsencode(error.filename) == os.fsencode(directory)
 
 
 def explain_exec(
-    error: OSError, program: str, folder: str | None, environ: Mapping[str, str] = os.environ
+    error: OSError, program: str, directory: str | None, environ: Mapping[str, str] = os.environ
 ) -> SidecallError:
     """Return what a failed fork or exec means to the person who called.
 
     Args:
         error: what starting the program raised.
         program: the first word of its argv.
-        folder: the working folder it was to start in, None for the server's own.
+        directory: the working directory it was to start in, None for the server's own.
         environ: the variables in whose PATH it was looked up.
     """
-    if is_about(error, folder):
+    if is_about(error, directory):
         return CannotExecute(
-            f"cannot enter the working folder {folder!r}: {error.strerror}",
+            f"cannot enter the working directory {directory!r}: {error.strerror}",
             "it has to exist where the command runs",
         )
     if error.errno == errno.ENOENT:
         try:
-            find_executable(os.path.join(folder or "", program) if "/" in program else program, environ)
+            find_executable(os.path.join(directory or "", program) if "/" in program else program, environ)
         except SidecallError as reason:
             return reason
         return CannotExecute(f"the interpreter that {program!r} names does not exist")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import errno
 import os
 import stat
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
+from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
 
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
 from sidecall.transport.credentials import uid_of
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -39,29 +39,29 @@ def socket_path(name: str, environ: Mapping[str, str]) -> str:
 
 
 def absolute(path: str) -> str:
-    """Return a path without `.`, `..` and double slashes, relative to the working folder.
+    """Return a path without `.`, `..` and double slashes, relative to the working directory.
 
     Raises:
-        UsageError: it is relative, and the working folder has been removed.
+        UsageError: it is relative, and the working directory has been removed.
     """
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
-        raise UsageError(f"{path!r} starts at a working folder that has been removed", "say it from `/` on") from None
+        raise UsageError(f"{path!r} starts at a working directory that has been removed", "say it from `/` on") from None
 
 
-def connect(path: str, wait: float = 0.0) -> socket:
+def connect(path: str, connect_timeout: float = 0.0) -> socket:
     """Return a blocking stream socket connected to `path`.
 
     Args:
         path: the socket's path; it may be longer than the kernel's 107 bytes.
-        wait: seconds to keep trying while nobody listens.
+        connect_timeout: seconds to keep trying while nobody listens.
 
     Raises:
         ServiceUnavailable: nobody listens; the reason says whether the socket is missing, stale or no socket.
-        CallDenied: the socket's or a folder's mode does not let this user in.
+        CallDenied: the socket's or a directory's mode does not let this user in.
     """
-    deadline = time.monotonic() + wait
+    deadline = time.monotonic() + connect_timeout
     while True:
         try:
             return connect_once(path)
@@ -109,57 +109,57 @@ def pause_after(error: OSError, path: str, deadline: float) -> float:
 def _refuse_impostor(sock: socket, path: str) -> None:
     """Refuse a service that somebody else may have put into the place of the one that is meant.
 
-    Whoever owns the folder, and root, decides what is in it; so does this user.
+    Whoever owns the directory, and root, decides what is in it; so does this user.
 
     Raises:
         CallDenied: anyone may put a socket there, or somebody else has.
     """
-    folder = os.path.dirname(path)
-    status = os.stat(folder)
-    if reason := _open_to_all(folder, status.st_mode):
-        raise CallDenied(reason, f"have its owner say `chmod o-w {folder}`")
+    directory = os.path.dirname(path)
+    status = os.stat(directory)
+    if reason := _open_to_all(directory, status.st_mode):
+        raise CallDenied(reason, f"have its owner say `chmod o-w {directory}`")
     server = uid_of(sock)
     if server not in {0, os.geteuid(), status.st_uid}:
         raise CallDenied(
-            f"uid {server} serves {path}, and neither owns its folder nor is root or you",
-            f"if it is the one that is meant, give it the folder: `chown {server} {folder}`",
+            f"uid {server} serves {path}, and neither owns its directory nor is root or you",
+            f"if it is the one that is meant, give it the directory: `chown {server} {directory}`",
         )
 
 
-def insecure(path: str) -> str:
-    """Return why a socket at `path` could be anybody's, or an empty string: its folder is open to all, not sticky."""
-    folder = os.path.dirname(path)
+def why_insecure(path: str) -> str:
+    """Return why a socket at `path` could be anybody's, or an empty string: its directory is open to all, not sticky."""
+    directory = os.path.dirname(path)
     try:
-        mode = os.stat(folder).st_mode
+        mode = os.stat(directory).st_mode
     except OSError:
         return ""
-    return _open_to_all(folder, mode)
+    return _open_to_all(directory, mode)
 
 
-def _open_to_all(folder: str, mode: int) -> str:
+def _open_to_all(directory: str, mode: int) -> str:
     is_open = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
-    return f"anyone may replace the sockets in {folder}" if is_open else ""
+    return f"anyone may replace the sockets in {directory}" if is_open else ""
 
 
 def short_form(path: str) -> Iterator[str]:
     """Yield, once, an address for `path` that fits sockaddr_un, valid until the generator goes on.
 
-    A path that is too long is named through a descriptor of its folder: /proc/self/fd/N/name. Source: proc(5).
+    A path that is too long is named through a descriptor of its directory: /proc/self/fd/N/name. Source: proc(5).
 
     Raises:
-        OSError: the folder cannot be opened; ENAMETOOLONG if the file's own name is too long.
+        OSError: the directory cannot be opened; ENAMETOOLONG if the file's own name is too long.
     """
     if len(os.fsencode(path)) <= MAX_PATH:
         yield path
         return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        address = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+        address = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
         if len(os.fsencode(address)) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
         yield address
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def explain(error: OSError, path: str) -> SidecallError:
@@ -176,15 +176,15 @@ def explain(error: OSError, path: str) -> SidecallError:
 
 
 def _missing(path: str) -> ServiceUnavailable:
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
         return ServiceUnavailable(
-            f"the socket is missing, and so is its folder {folder}",
+            f"the socket is missing, and so is its directory {directory}",
             "mount the shared volume there, or set SIDECALL_DIR",
         )
     return ServiceUnavailable(
         f"the socket is missing: {path}",
-        "start the service with `sidecall serve`, or give it time with `--wait SECONDS`",
+        "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",
     )
 
 

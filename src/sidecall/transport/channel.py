@@ -1,17 +1,32 @@
-"""A connected socket that speaks the protocol: messages in and out on a `Loop`."""
+"""A connected socket that speaks the protocol: messages in and out on a `Loop`.
+
+Theory of operation. A client can attach any descriptor to any byte that it sends, and closing one can block for minutes:
+a TCP socket with unsent data, a file of a FUSE daemon that does not answer. So a server never receives a descriptor. It
+peeks (MSG_PEEK without a control buffer neither installs nor drops one), and reads exactly the bytes that carry none.
+Descriptors are only expected with PASS, and a PASS is left in the socket for the supervisor that the connection is lent
+to (`has_descriptors`, `descriptors_taken`). Whatever else carries some ends the connection. A socket with unread
+descriptors in its queue is not closed either, since that drops them: it goes to `discard`. Source: unix(7), recvmsg(2).
+
+A server's last message is followed by a handshake (`finish`): it shuts its sending side down, reads and discards what
+still comes, and closes when the client does. A server that closes at once makes forwarders such as socat(1) fail on what
+the client still sends, and drop what they hold.
+"""
 
 from __future__ import annotations
 
 import errno
+import select
+from collections import deque
+from socket import MSG_CTRUNC, MSG_PEEK, SHUT_RDWR, SHUT_WR
+from typing import TYPE_CHECKING
 
-from sidecall.errors import DescriptorsLost, SidecallError
+from sidecall.errors import DescriptorsLost, ProtocolError, SidecallError
+from sidecall.protocol.messages import Pass
 from sidecall.transport import descriptors
-from sidecall.transport.descriptors import Descriptors
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable, Sequence
+    from socket import socket
 
     from sidecall.protocol.connection import Connection
     from sidecall.protocol.messages import Message
@@ -19,20 +34,23 @@ if TYPE_CHECKING:
 
 _RECEIVE_SIZE = 64 * 1024
 
+DISCARD_LIMIT = 4 * 1024 * 1024
+"""Bytes that are read and discarded after the last message: more than two relayed streams can have in flight."""
+
 
 class Channel:
-    """Sends and receives messages over one socket, which it owns; see `listen`.
+    """Sends and receives messages over one socket, which it owns.
 
     Args:
         loop: where to wait.
         sock: a connected socket; it is made non-blocking.
         connection: this side's protocol state.
         on_message: called with each message of the peer.
-        on_end: called once when nothing more will come: with None at the end of the stream, with the error if the
-            peer broke the protocol, or if what it passed could not be taken.
+        on_end: called once when nothing more comes: with None at the end of the stream, with the error if the
+            peer broke the protocol.
 
     Attributes:
-        broken: whether the peer is gone, and takes nothing any more.
+        broken: whether the peer has closed the connection, and takes nothing any more.
     """
 
     def __init__(
@@ -45,21 +63,19 @@ class Channel:
     ) -> None:
         sock.setblocking(False)
         self.connection = connection
-        self.received = Descriptors()
+        self.broken = False
         self._loop = loop
         self._sock = sock
         self._on_message = on_message
         self._on_end = on_end
-        self._pending = bytearray()
-        self._accepts_descriptors = True
-        self.broken = False
+        self._pending: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._unsent = 0
         self._has_ended = False
-        self._on_closed: Callable[[], None] | None = None
 
-    def listen(self) -> None:
-        """Hear whatever comes from now on, if it has not all been heard yet."""
+    def start(self) -> None:
+        """Call back with what comes from now on, if the stream has not ended yet."""
         if not self.closed and not self._has_ended:
-            self._loop.add_reader(self._sock.fileno(), self.hear)
+            self._loop.add_reader(self._sock.fileno(), self.on_readable)
 
     @property
     def closed(self) -> bool:
@@ -69,52 +85,41 @@ class Channel:
     @property
     def unsent(self) -> int:
         """How many bytes wait for the peer to read what came before them."""
-        return len(self._pending)
+        return self._unsent
 
     def send(self, *messages: Message, pass_descriptors: Sequence[int] = ()) -> None:
         """Send messages in one write, descriptors with the first byte; what the socket cannot take now follows.
 
-        A peer that is gone is not an error here: `on_end` tells, after all that it said has been read.
+        A peer that has closed the connection is not an error here: `on_end` reports it, after all that it sent.
 
         Raises:
-            DescriptorsLost: the kernel does not pass the descriptors, and nothing was sent: too many are under way
+            DescriptorsLost: the kernel does not pass the descriptors, and nothing was sent: too many are in flight
                 already, for one. Source: unix(7), ETOOMANYREFS.
         """
         data = b"".join(map(self.connection.send, messages))
         if self.closed or self.broken:
             return
-        if self._pending:
-            self._pending += data
-            return
-        sent = self._try_send(data, pass_descriptors)
+        sent = 0 if self._pending else self._try_send(data, pass_descriptors)
         if sent < len(data) and not self.broken:
-            self._pending += data[sent:]
-            self._loop.add_writer(self._sock.fileno(), self._writable)
+            if not self._pending:
+                self._loop.add_writer(self._sock.fileno(), self._on_writable)
+            self._pending.append((data[sent:], () if sent else pass_descriptors))
+            self._unsent += len(data) - sent
 
-    def refuse_descriptors(self) -> None:
-        """Close what was passed and not taken, and let the kernel discard any that still come."""
-        self._accepts_descriptors = False
-        self.received.close()
-
-    def finish(self, on_closed: Callable[[], None]) -> None:
-        """Close the socket once all that was sent is in the kernel's hands, and call back."""
-        self._on_closed = on_closed
-        if not self._pending:
-            self.close()
+    def shut_down_sending(self) -> None:
+        """Tell the peer that nothing more comes from here."""
+        try:
+            self._sock.shutdown(SHUT_WR)
+        except OSError:
+            pass  # the peer has closed the connection, which is about to be read
 
     def close(self) -> None:
-        """Close the socket now, and every descriptor that was not taken."""
+        """Close the socket now."""
         if not self.closed:
-            self._loop.remove_reader(self._sock.fileno())
-            if self._pending:
-                self._loop.remove_writer(self._sock.fileno())
+            self._stop_waiting()
             self._sock.close()
-            if self._on_closed is not None:
-                self._on_closed()
-        self.received.close()
-        self._pending.clear()
 
-    def hear(self) -> None:
+    def on_readable(self) -> None:
         """Take what has come by now, and act on it."""
         try:
             data = self._receive()
@@ -133,7 +138,11 @@ class Channel:
             self._loop.remove_reader(self._sock.fileno())
         self._on_end(error)
 
-    def _try_send(self, data: bytes | memoryview, passed: Sequence[int] = ()) -> int:
+    def _receive(self) -> bytes:
+        """Return what has come; nothing at the end of the stream."""
+        return self._sock.recv(_RECEIVE_SIZE)
+
+    def _try_send(self, data: bytes, passed: Sequence[int] = ()) -> int:
         try:
             return descriptors.send(self._sock, data, passed)
         except (BlockingIOError, InterruptedError):
@@ -141,22 +150,40 @@ class Channel:
         except OSError as error:
             self.broken = True
             if passed and error.errno not in {errno.EPIPE, errno.ECONNRESET}:
-                raise DescriptorsLost(f"the streams cannot be passed: {error.strerror}") from error
+                raise DescriptorsLost(f"cannot pass the streams: {error.strerror}") from error
             return 0
 
-    def _writable(self) -> None:
-        with memoryview(self._pending) as view:
-            sent = self._try_send(view)
-        del self._pending[: len(self._pending) if self.broken else sent]
+    def _on_writable(self) -> None:
+        try:
+            self._send_pending()
+        except SidecallError as error:
+            self._on_end(error)
+
+    def _send_pending(self) -> None:
+        while self._pending and not self.broken:
+            data, passed = self._pending[0]
+            sent = self._try_send(data, passed)
+            self._unsent -= sent
+            if sent < len(data):
+                if sent:
+                    self._pending[0] = data[sent:], ()
+                break
+            self._pending.popleft()
+        if self.broken:
+            self._pending.clear()
+            self._unsent = 0
         if not self._pending:
             self._loop.remove_writer(self._sock.fileno())
-            if self._on_closed is not None:
-                self.close()
+            self._on_all_sent()
 
-    def _receive(self) -> bytes:
-        if self._accepts_descriptors:
-            return descriptors.receive(self._sock, _RECEIVE_SIZE, self.received)
-        return self._sock.recv(_RECEIVE_SIZE)
+    def _on_all_sent(self) -> None:
+        """Go on, now that nothing is pending."""
+
+    def _stop_waiting(self) -> None:
+        self._loop.remove_reader(self._sock.fileno())
+        if self._pending:
+            self._loop.remove_writer(self._sock.fileno())
+        self._pending.clear()
 
     def _dispatch(self, data: bytes) -> None:
         self.connection.receive_data(data)
@@ -164,3 +191,133 @@ class Channel:
             self._on_message(message)
             if self.closed:
                 return
+
+
+class ServerChannel(Channel):
+    """The server's end: it receives no descriptors, and closes by a handshake.
+
+    Args:
+        loop: see `Channel`.
+        sock: see `Channel`.
+        connection: see `Channel`.
+        on_message: see `Channel`.
+        on_end: see `Channel`.
+        on_descriptors: called when a PASS with descriptors is next in the socket; nothing is read until
+            `descriptors_taken`.
+        discard: disposes of a socket whose queue holds descriptors, without closing them here.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket,
+        connection: Connection,
+        on_message: Callable[[Message], None],
+        on_end: Callable[[SidecallError | None], None],
+        *,
+        on_descriptors: Callable[[], None],
+        discard: Callable[[socket], None],
+    ) -> None:
+        super().__init__(loop, sock, connection, on_message, on_end)
+        descriptors.keep_urgent_inline(sock)
+        self.has_descriptors = False
+        self._on_descriptors = on_descriptors
+        self._discard = discard
+        self._on_closed: Callable[[], None] | None = None
+        self._discarded = -1
+
+    @property
+    def socket(self) -> socket:
+        """The socket itself, to lend to a supervisor while `has_descriptors`."""
+        return self._sock
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Tell whether the client has closed the connection, or its sending side, by now."""
+        if self.closed or self._has_ended:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+    def descriptors_taken(self) -> None:
+        """Read on: a supervisor has received PASS."""
+        self.has_descriptors = False
+        self.connection.receive_data(self.connection_pass)
+        for _ in self.connection.events():
+            pass
+        self.start()
+
+    connection_pass = bytes(4) + bytes([Pass.number])
+    """The frame that a supervisor has read in this channel's place."""
+
+    def finish(self, on_closed: Callable[[], None]) -> None:
+        """Send what is pending, then shut the sending side down; once the client has closed its side, close and call back."""
+        self._on_closed = on_closed
+        if not self._pending:
+            self._on_all_sent()
+
+    def close(self) -> None:
+        """Close the socket now, and call back; if its queue holds descriptors it is discarded instead."""
+        if self.closed:
+            return
+        self._stop_waiting()
+        if self.has_descriptors or self._holds_descriptors():
+            self._discard(self._sock)
+        else:
+            self._sock.close()
+        if self._on_closed is not None:
+            self._on_closed()
+
+    def _receive(self) -> bytes:
+        data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
+        if self._discarded >= 0:
+            return self._receive_to_discard(len(data), carries=bool(flags & MSG_CTRUNC))
+        if not flags & MSG_CTRUNC:
+            return self._sock.recv(len(data)) if data else data
+        before = self.connection.offset_of_pass(data)
+        if before < 0 or self._carries(before):
+            raise ProtocolError("descriptors without Pass", "use the same release of sidecall on both sides")
+        if before:
+            return self._sock.recv(before)
+        self._loop.remove_reader(self._sock.fileno())
+        self.has_descriptors = True
+        self._on_descriptors()
+        raise BlockingIOError
+
+    def _receive_to_discard(self, size: int, *, carries: bool) -> bytes:
+        """Discard what comes after the last message; end where descriptors come, or too much."""
+        self._discarded += size
+        if not size or carries or self._discarded > DISCARD_LIMIT:
+            self.close()
+        else:
+            self._sock.recv(size)
+        raise BlockingIOError
+
+    def _carries(self, size: int) -> bool:
+        """Tell whether the next `size` bytes carry descriptors."""
+        return bool(size and self._sock.recvmsg(size, 0, MSG_PEEK)[2] & MSG_CTRUNC)
+
+    def _holds_descriptors(self) -> bool:
+        """Tell whether unread descriptors are left, once no more can come."""
+        try:
+            self._sock.shutdown(SHUT_RDWR)
+            while True:
+                data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
+                if flags & MSG_CTRUNC:
+                    return True
+                if not data:
+                    return False
+                self._sock.recv(len(data))
+        except OSError:
+            return False
+
+    def _on_all_sent(self) -> None:
+        if self._on_closed is None:
+            return
+        if self.broken or self._has_ended or self.has_descriptors:
+            self.close()
+            return
+        self.shut_down_sending()
+        self._discarded = 0
+        self._loop.add_reader(self._sock.fileno(), self.on_readable)

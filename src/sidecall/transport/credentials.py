@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import errno
-from _socket import SO_PEERCRED, SOL_SOCKET, socket
-from _struct import Struct, iter_unpack
+from socket import SO_PEERCRED, SOL_SOCKET, socket
+from struct import Struct, iter_unpack
 
-from sidecall._record import Record
 
 _UCRED = Struct("iII")
 
@@ -17,7 +17,8 @@ _MOST_GROUPS = 65536
 """NGROUPS_MAX. Source: getgroups(2)."""
 
 
-class Peer(Record):
+@dataclass(frozen=True)
+class Peer:
     """The peer's identity at the time it connected.
 
     There is no pid: across pid namespaces it is 0, and it may belong to somebody else by the time it is used.

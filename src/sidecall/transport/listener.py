@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import contextlib
 import errno
 import fcntl
@@ -10,9 +11,8 @@ import socket
 import stat
 
 from sidecall.errors import ConfigError, ServiceBusy
-from sidecall.transport.address import insecure, short_form
+from sidecall.transport.address import why_insecure, short_form
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from types import TracebackType
@@ -44,17 +44,17 @@ class Listener:
 
     Raises:
         ServiceBusy: somebody serves this socket.
-        ConfigError: the folder does not exist or cannot hold a socket.
+        ConfigError: the directory does not exist or cannot hold a socket.
     """
 
     def __init__(self, path: str, mode: int = 0o600) -> None:
         self.path = path
-        _make_folder(path)
-        if reason := insecure(path):
+        _make_directory(path)
+        if reason := why_insecure(path):
             raise ConfigError(reason, f"`chmod o-w {os.path.dirname(path)}`, or set its sticky bit: `chmod +t`")
         self._lock = _take_lock(path)
         try:
-            _refuse_live(path)
+            _ensure_not_listening(path)
             self.sock, self._inode = _bind(path, mode)
         except BaseException:
             os.close(self._lock)
@@ -95,7 +95,7 @@ class Listener:
     ) -> None:
         self.close()
 
-    def vanish(self) -> None:
+    def unlink(self) -> None:
         """Remove the socket, if it is still ours: those that are connecting already are, but nobody else finds it."""
         if self._inode is not None and _inode(self.path) == self._inode:
             _unlink_if_there(self.path)
@@ -105,14 +105,14 @@ class Listener:
         """Stop listening, and remove the socket and its lock if they are still ours."""
         if self.sock.fileno() < 0:
             return
-        self.vanish()
+        self.unlink()
         self.sock.close()
         if self._lock >= 0:
             _release_lock(self.path, self._lock)
 
 
-def _make_folder(path: str) -> None:
-    """Make the socket's folder where only its last part is missing; a wrong mount point stays an error."""
+def _make_directory(path: str) -> None:
+    """Make the socket's directory where only its last part is missing; a wrong mount point stays an error."""
     with contextlib.suppress(OSError):
         os.mkdir(os.path.dirname(path), 0o755)
 
@@ -149,7 +149,7 @@ def _release_lock(path: str, lock: int) -> None:
     os.close(lock)
 
 
-def _refuse_live(path: str) -> None:
+def _ensure_not_listening(path: str) -> None:
     """Raise if somebody who does not know our lock (socat, say) listens at `path`, or if it is no socket."""
     if not os.path.exists(path):
         return
@@ -199,11 +199,11 @@ def _already_served(path: str) -> ServiceBusy:
 
 
 def _cannot_listen(path: str, error: OSError) -> ConfigError:
-    hint = "choose another folder with SIDECALL_DIR"
+    hint = "choose another directory with SIDECALL_DIR"
     if error.errno in _NO_SOCKETS_HERE:
         hint = "this file system cannot carry sockets: mount a volume of the host's own file system, or a tmpfs"
     elif error.errno == errno.EROFS:
         hint = "mount the volume writable where the service runs; callers may have it read-only"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        hint = f"make the folder {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
+        hint = f"make the directory {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
     return ConfigError(f"cannot listen on {path}: {error.strerror}", hint)

@@ -6,9 +6,9 @@ The server runs on asyncio, whose loop fits `Loop` as it is; importing asyncio w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import select
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol

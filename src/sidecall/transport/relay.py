@@ -5,12 +5,12 @@ Both sides use it: the caller reads stdin and writes stdout and stderr, the serv
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from functools import partial
 
 from sidecall.protocol.messages import INITIAL_WINDOW, MAX_DATA, Data, Eof, Stop, Window
 from sidecall.transport.streams import Sink, Source
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

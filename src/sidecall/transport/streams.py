@@ -6,11 +6,11 @@ allowed, a sink reports what it has written.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 import errno
 import os
 import stat
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -1,0 +1,308 @@
+/* Made by tools/tables.py from the tables of the Python client. Do not edit: `python tools/tables.py`. */
+
+#ifndef TABLES_H
+#define TABLES_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SOFTWARE_VERSION "0.1.0"
+
+enum {
+    MESSAGE_HELLO = 1,
+    MESSAGE_CALL = 2,
+    MESSAGE_QUEUED = 3,
+    MESSAGE_STARTED = 4,
+    MESSAGE_REFUSED = 5,
+    MESSAGE_EXIT = 6,
+    MESSAGE_DATA = 7,
+    MESSAGE_EOF = 8,
+    MESSAGE_WINDOW = 9,
+    MESSAGE_STOP = 10,
+    MESSAGE_SIGNAL = 11,
+    MESSAGE_PASS = 12,
+    MESSAGE_PING = 16,
+    MESSAGE_PONG = 17,
+    MESSAGE_DESCRIBE = 18,
+    MESSAGE_DESCRIPTION = 19,
+    MESSAGE_STATUS = 20,
+    MESSAGE_CALLS = 21,
+    MESSAGE_CANCEL = 22,
+    MESSAGE_NOTICE = 128,
+};
+
+enum {
+    VERSION = 1,
+    MAX_DATA = 65536,
+    INITIAL_WINDOW = 262144,
+    FIRST_IGNORABLE = 128,
+    CONTROL_LIMIT = 65536,
+    CALL_LIMIT = 2097152,
+    DESCRIPTION_LIMIT = 1048576,
+    CALLS_LIMIT = 16777216,
+    DESCRIPTORS_LOST = 1,
+};
+
+enum mode {
+    MODE_NONE = 0,
+    MODE_PASSED = 1,
+    MODE_RELAYED = 2,
+    MODE_SAME_AS_STDOUT = 3,
+};
+
+enum {
+    ENDED_EXITED = 0,
+    ENDED_SIGNALED = 1,
+    ENDED_TIMED_OUT = 2,
+    ENDED_OUTPUT_FAILED = 3,
+};
+
+enum {
+    EXIT_USAGE = 64,
+    EXIT_UNAVAILABLE = 69,
+    EXIT_BUG = 70,
+    EXIT_OUTPUT_FAILED = 73,
+    EXIT_BUSY = 75,
+    EXIT_PROTOCOL = 76,
+    EXIT_DENIED = 77,
+    EXIT_CONFIG = 78,
+    EXIT_TIMED_OUT = 124,
+    EXIT_LOST = 125,
+    EXIT_CANNOT_EXECUTE = 126,
+    EXIT_NO_SUCH_COMMAND = 127,
+};
+
+static const uint8_t REFUSALS[] = {64, 69, 75, 76, 77, 126, 127};
+
+static const int FORWARDED_SIGNALS[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGTSTP};
+static const int ENDING_SIGNALS[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM};
+_Static_assert(SIGHUP == 1 && SIGINT == 2 && SIGQUIT == 3 && SIGUSR1 == 10 && SIGUSR2 == 12 && SIGTERM == 15 && SIGCONT == 18 && SIGTSTP == 20,
+    "the protocol numbers signals as Linux does on x86 and Arm");
+
+enum state { STATE_IDLE, STATE_READY, STATE_WAITING, STATE_RUNNING, STATE_DONE };
+static const char *const STATE_NAMES[] = {"idle", "ready", "waiting", "running", "done"};
+
+/* `fields`: 1, 2, 4, 8 a number of so many bytes, s string, t text, l strings, r the rest; `after`: the
+ * server's state after it, plus 1, by its state before; 0 if it cannot be sent then. */
+static const struct layout {
+    const char *name;
+    uint32_t limit;
+    const char *fields;
+    uint8_t after[5];
+} LAYOUTS[] = {
+    [1] = {"Hello", 65536, "2llt", {[STATE_IDLE] = 1 + STATE_READY}},
+    [2] = {"Call", 2097152, "sllssll111", {0}},
+    [3] = {"Queued", 65536, "4", {[STATE_READY] = 1 + STATE_WAITING, [STATE_WAITING] = 1 + STATE_WAITING}},
+    [4] = {"Started", 65536, "t", {[STATE_READY] = 1 + STATE_RUNNING, [STATE_WAITING] = 1 + STATE_RUNNING}},
+    [5] = {"Refused", 65536, "1tt", {[STATE_READY] = 1 + STATE_DONE, [STATE_WAITING] = 1 + STATE_DONE}},
+    [6] = {"Exit", 65536, "11l", {[STATE_READY] = 1 + STATE_DONE, [STATE_WAITING] = 1 + STATE_DONE, [STATE_RUNNING] = 1 + STATE_DONE}},
+    [7] = {"Data", 65537, "1r", {[STATE_RUNNING] = 1 + STATE_RUNNING}},
+    [8] = {"Eof", 65536, "1", {[STATE_RUNNING] = 1 + STATE_RUNNING}},
+    [9] = {"Window", 65536, "14", {[STATE_RUNNING] = 1 + STATE_RUNNING}},
+    [10] = {"Stop", 65536, "1", {[STATE_RUNNING] = 1 + STATE_RUNNING}},
+    [11] = {"Signal", 65536, "1", {0}},
+    [12] = {"Pass", 65536, "", {0}},
+    [16] = {"Ping", 65536, "", {0}},
+    [17] = {"Pong", 65536, "l", {[STATE_READY] = 1 + STATE_READY}},
+    [18] = {"Describe", 65536, "s", {0}},
+    [19] = {"Description", 1048576, "s", {[STATE_READY] = 1 + STATE_READY}},
+    [20] = {"Status", 65536, "", {0}},
+    [21] = {"Calls", 16777216, "s", {[STATE_READY] = 1 + STATE_READY}},
+    [22] = {"Cancel", 65536, "t", {0}},
+    [128] = {"Notice", 65536, "tt", {[STATE_READY] = 1 + STATE_READY, [STATE_WAITING] = 1 + STATE_WAITING, [STATE_RUNNING] = 1 + STATE_RUNNING}},
+};
+
+#define OPTION_TIMEOUT_MS "timeout-ms"
+#define OPTION_QUEUE "queue"
+#define DETAIL_CORE_DUMPED "core-dumped"
+#define DETAIL_STOPPED "stopped"
+#define DETAIL_TERMINATED "terminated"
+#define DETAIL_QUEUED_US "queued-us"
+#define DETAIL_RUN_US "run-us"
+#define DETAIL_USER_US "user-us"
+#define DETAIL_SYSTEM_US "system-us"
+#define DETAIL_MAX_RSS "max-rss"
+#define DETAIL_RUNNING "running"
+#define DETAIL_SLOTS "slots"
+#define DETAIL_QUEUED "queued"
+#define DETAIL_QUEUE "queue"
+#define DETAIL_ENDED "ended"
+#define DETAIL_UPTIME_MS "uptime-ms"
+#define OUTCOME_EXITED "exited"
+#define OUTCOME_SIGNALED "signaled"
+#define OUTCOME_TIMED_OUT "timed-out"
+#define OUTCOME_OUTPUT_FAILED "output-failed"
+#define OUTCOME_REFUSED "refused"
+#define OUTCOME_LOST "lost"
+
+static const char *const STOPPED_BY[] = {"client", "timeout", "operator", "shutdown"};
+
+enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
+#define EXEC_OPTIONS \
+    {"--cwd", "DIR", EXEC_OPTION_CWD}, \
+    {"--env", "NAME[=VALUE]", EXEC_OPTION_ENV}, \
+    {"--timeout", "SECONDS", EXEC_OPTION_TIMEOUT}, \
+    {"--connect-timeout", "SECONDS", EXEC_OPTION_CONNECT_TIMEOUT}, \
+    {"--no-queue", NULL, EXEC_OPTION_NO_QUEUE}, \
+    {"--no-stdin", NULL, EXEC_OPTION_NO_STDIN}, \
+    {"--relay", NULL, EXEC_OPTION_RELAY}, \
+    {"--die-with-parent", NULL, EXEC_OPTION_DIE_WITH_PARENT}, \
+    {"--outcome-fd", "N", EXEC_OPTION_OUTCOME_FD}, \
+    {"-q", NULL, EXEC_OPTION_QUIET}, \
+    {"--quiet", NULL, EXEC_OPTION_QUIET}, \
+    {"-v", NULL, EXEC_OPTION_VERBOSE}, \
+    {"--verbose", NULL, EXEC_OPTION_VERBOSE}, \
+    {"-h", NULL, EXEC_OPTION_HELP}, \
+    {"--help", NULL, EXEC_OPTION_HELP},
+#define EXEC_USAGE "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
+#define EXEC_HELP \
+    "Run COMMAND of the service NAME as if it were local: its stdin, stdout and stderr are yours, signals reach it, and\n" \
+    "this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own.\n" \
+    "\n" \
+    "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]\n" \
+    "\n" \
+    "  --cwd DIR                  the command's working directory; a relative one is relative to yours\n" \
+    "  --env NAME[=VALUE]         set a variable for the command, or pass yours on; may be repeated\n" \
+    "  --timeout SECONDS          stop the command after that time and end with 124\n" \
+    "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
+    "  --no-queue                 exit with 75 instead of waiting for a slot\n" \
+    "  --no-stdin                 give the command an empty stdin\n" \
+    "  --relay                    relay the streams instead of passing their descriptors\n" \
+    "  --die-with-parent          end, and so cancel the call, when the process that started this one ends\n" \
+    "  --outcome-fd N             write how the call ended to descriptor N, as one line of JSON\n" \
+    "  -q, --quiet                do not say that the call waits\n" \
+    "  -v, --verbose              say each step on stderr\n" \
+    "  -h, --help                 print this text\n"
+
+enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
+#define CONNECT_OPTIONS \
+    {"--connect-timeout", "SECONDS", CONNECT_OPTION_CONNECT_TIMEOUT}, \
+    {"-h", NULL, CONNECT_OPTION_HELP}, \
+    {"--help", NULL, CONNECT_OPTION_HELP},
+#define CONNECT_USAGE "sidecall connect [OPTIONS] NAME APP [ARG...]"
+#define CONNECT_HELP \
+    "Connect to the bridge NAME and become APP: the socket is its stdin and stdout, its stderr stays yours, and its exit\n" \
+    "status is this command's.\n" \
+    "\n" \
+    "usage: sidecall connect [OPTIONS] NAME APP [ARG...]\n" \
+    "\n" \
+    "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
+    "  -h, --help                 print this text\n"
+
+enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING_OPTION_HELP };
+#define PING_OPTIONS \
+    {"--connect-timeout", "SECONDS", PING_OPTION_CONNECT_TIMEOUT}, \
+    {"--timeout", "SECONDS", PING_OPTION_TIMEOUT}, \
+    {"-q", NULL, PING_OPTION_QUIET}, \
+    {"--quiet", NULL, PING_OPTION_QUIET}, \
+    {"-h", NULL, PING_OPTION_HELP}, \
+    {"--help", NULL, PING_OPTION_HELP},
+#define PING_USAGE "sidecall ping [OPTIONS] NAME"
+#define PING_HELP \
+    "Ask the service NAME whether it is there. The question travels over its socket, so it works across network\n" \
+    "namespaces, and the exit code is fit for a health check: 0 if it answers, 69 if nobody does.\n" \
+    "\n" \
+    "usage: sidecall ping [OPTIONS] NAME\n" \
+    "\n" \
+    "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
+    "  --timeout SECONDS          how long to wait for the answer; 5 by default\n" \
+    "  -q, --quiet                print nothing\n" \
+    "  -h, --help                 print this text\n"
+
+#define MAIN_HELP \
+    "Run a command in the container next acceptor, over a socket on a shared volume.\n" \
+    "\n" \
+    "usage: sidecall COMMAND ...\n" \
+    "\n" \
+    "  exec      run a command of a service\n" \
+    "  describe  say what a service offers\n" \
+    "  ping      ask whether a service is there, and how busy it is\n" \
+    "  doctor    find out why a service cannot be reached\n" \
+    "  status    list the calls that a service has\n" \
+    "  kill      stop a call, whoever made it\n" \
+    "  serve     offer commands, or one app, under a name\n" \
+    "  connect   wire an app to a bridge\n" \
+    "  install   put this executable on a volume, for containers without Python\n" \
+    "\n" \
+    "`sidecall COMMAND --help` says more. `sidecall --version` prints the version.\n" \
+    "The sockets are in $SIDECALL_DIR, by default /run/sidecall.\n"
+
+#define NAME_INVALID_TEXT "invalid service name %s"
+#define NAME_INVALID_HINT "use a name such as `hugin`, or a path"
+#define PATH_NOT_ABSOLUTE_TEXT "%s is relative, but the working directory has been removed"
+#define PATH_NOT_ABSOLUTE_HINT "use an absolute path"
+#define PATH_TOO_LONG_TEXT "path too long: %s"
+#define SOCKET_DENIED_TEXT "permission denied on the socket %s"
+#define SOCKET_DENIED_HINT "get write permission on it, or call as its owner"
+#define DIRECTORY_MISSING_TEXT "the socket is missing, and so is its directory %s"
+#define DIRECTORY_MISSING_HINT "mount the shared volume there, or set SIDECALL_DIR"
+#define SOCKET_MISSING_TEXT "the socket is missing: %s"
+#define SOCKET_MISSING_HINT "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`"
+#define NOT_A_SOCKET_TEXT "%s is not a socket"
+#define NOT_A_SOCKET_HINT "give the name of a service, or the path of its socket"
+#define SOCKET_STALE_TEXT "no server is listening on %s (stale socket)"
+#define SOCKET_STALE_HINT "start the service again with `sidecall serve`; it replaces a stale socket"
+#define CANNOT_CONNECT_TEXT "cannot connect to %s: %s"
+#define DIRECTORY_OPEN_TO_ALL_TEXT "any user can replace the sockets in %s"
+#define DIRECTORY_OPEN_TO_ALL_HINT "run `chmod o-w %s` as its owner"
+#define SERVED_BY_ANOTHER_TEXT "uid %llu serves %s, and is neither root, nor you, nor the owner of its directory"
+#define SERVED_BY_ANOTHER_HINT "if you trust that server, make it the owner with `chown %llu %s`"
+#define NO_ANSWER_TEXT "the server does not answer"
+#define NO_ANSWER_HINT "check whether it is stopped, or not a sidecall server"
+#define CONNECTION_CLOSED_TEXT "the server on %s closed the connection without an answer"
+#define CONNECTION_CLOSED_HINT "check whether it is a bridge, or socat"
+#define TIMED_OUT_TEXT "the command timed out and was terminated"
+#define TIMED_OUT_HINT "raise `--timeout`, or `timeout` in the service configuration"
+#define OUTPUT_FAILED_TEXT "the command exited with 0, but its output file could not be created"
+#define OUTPUT_FAILED_HINT "check that the command writes the file it was given; see the service log"
+#define END_UNKNOWN_TEXT "the server reports an end of a kind unknown to this client: the exit status of the command is unknown"
+#define END_UNKNOWN_HINT "use the same release of sidecall on both sides"
+#define CONNECTION_LOST_TEXT "the connection to the server was lost: the exit status of the command is unknown"
+#define CONNECTION_LOST_HINT "see the service log before you call again"
+#define NOT_STOPPED_TEXT "interrupted repeatedly, but the server does not stop the command: its exit status is unknown"
+#define NOT_STOPPED_HINT "check whether the server is stopped"
+#define TIMEOUT_IGNORED_TEXT "the timeout has passed, but the server does not report an end: the exit status of the command is unknown"
+#define TIMEOUT_IGNORED_HINT "check whether the server is stopped"
+#define END_IMPOSSIBLE_TEXT "the server reports an impossible end %llu, %llu"
+#define VERSION_UNKNOWN_TEXT "the server uses version %llu of the protocol, this client version %llu"
+#define VERSION_UNKNOWN_HINT "use the same release of sidecall on both sides"
+#define NEED_UNKNOWN_TEXT "the server needs the feature %s, which this client does not have"
+#define NEED_UNKNOWN_HINT "use the same release of sidecall on both sides"
+#define NOT_ASKED_TO_DESCRIBE_TEXT "the server described the command instead of running it"
+#define CALL_TOO_LONG_TEXT "the call is too long: Call of %llu bytes exceeds its limit of %llu"
+#define CALL_TOO_LONG_HINT "send large data on stdin, or as a file"
+#define CANNOT_READ_TEXT "cannot read %s: %s"
+#define CANNOT_READ_HINT "the input of the command is incomplete"
+#define CANNOT_WRITE_TEXT "cannot write %s: %s"
+#define CANNOT_WRITE_HINT "the output of the command is incomplete"
+#define OUTPUT_DROPPED_TEXT "the reader of %s takes no output: the rest was dropped"
+#define NOTHING_STARTED_TEXT "cannot continue: %s; nothing was started"
+#define WAITING_FOR_SLOT_TEXT "waiting for a slot of %s, %llu ahead"
+#define PARENT_ENDED_TEXT "the parent process has ended before the call"
+#define PARENT_ENDED_HINT "nothing was started"
+#define OUTCOME_FD_CLOSED_TEXT "--outcome-fd %s: this descriptor is not open"
+#define OUTCOME_FD_CLOSED_HINT "open it with `%s>FILE`"
+#define OUTCOME_NOT_WRITTEN_TEXT "cannot write the outcome to descriptor %s: %s"
+#define VARIABLE_INVALID_TEXT "invalid --env %s: expected NAME or NAME=VALUE"
+#define VARIABLE_NOT_SET_TEXT "--env %s: %s is not set"
+#define VARIABLE_NOT_SET_HINT "set it, or use --env %s=VALUE"
+#define UNKNOWN_OPTION_TEXT "unknown option %s"
+#define UNKNOWN_OPTION_HINT "see `%s --help`"
+#define NO_VALUE_TAKEN_TEXT "%s takes no value"
+#define VALUE_MISSING_TEXT "%s needs a value: %s"
+#define SECONDS_INVALID_TEXT "invalid --%s %s: expected a positive number of seconds"
+#define NUMBER_INVALID_TEXT "invalid --%s %s: expected a whole number of at least %llu"
+#define SUBCOMMAND_MISSING_TEXT "missing subcommand"
+#define SUBCOMMAND_MISSING_HINT "see `sidecall --help`"
+#define NO_PYTHON_COMMAND_TEXT "this client has no subcommand %s, and the Python command that might have it was not found"
+#define NO_PYTHON_COMMAND_HINT "install sidecall for Python, or set SIDECALL_PYTHON_COMMAND to its path"
+#define PROGRAM_MISSING_TEXT "missing program"
+#define PROGRAM_MISSING_HINT "usage: %s"
+#define SERVICE_MISSING_TEXT "missing service"
+#define SERVICE_MISSING_HINT "usage: %s"
+#define COMMAND_MISSING_TEXT "missing command"
+#define COMMAND_MISSING_HINT "usage: %s"
+#define PING_REPLY_TEXT "%s: %s, round trip %.1f ms, %llu of %llu slots in use, %llu of %llu waiting, %llu connections ended, up %.0f s"
+
+#endif

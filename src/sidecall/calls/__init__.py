@@ -1,0 +1,1 @@
+"""A call's life: admission, execution, events and records."""

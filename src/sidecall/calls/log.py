@@ -1,0 +1,44 @@
+"""Log lines on stderr. Logging never delays a call: a line that cannot be written immediately is dropped."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+import traceback
+
+from sidecall.errors import printable
+
+
+def log(text: str) -> None:
+    """Write one printable line to stderr, of at most PIPE_BUF bytes, if that can be done at once."""
+    line = f"sidecall: {printable(text[: select.PIPE_BUF])}".encode()
+    with contextlib.suppress(OSError):
+        write_now(2, line[: select.PIPE_BUF - 1] + b"\n")
+
+
+def log_bug(error: BaseException) -> None:
+    """Write the traceback of an unexpected exception, as `log` does."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        log(line)
+
+
+def write_now(fd: int, data: bytes) -> None:
+    """Write to a log without waiting for its reader; to a file in one write(2), so that lines do not mix.
+
+    A pipe that poll(2) says is writable has room for PIPE_BUF bytes. Source: pipe(7).
+
+    Raises:
+        OSError: not all of it could be written; EAGAIN if the reader does not read.
+    """
+    piece = len(data) if stat.S_ISREG(os.fstat(fd).st_mode) else select.PIPE_BUF
+    room = select.poll()
+    room.register(fd, select.POLLOUT)
+    for start in range(0, len(data), piece):
+        if not room.poll(0):
+            raise BlockingIOError(errno.EAGAIN, "its reader does not read")
+        written = os.write(fd, data[start : start + piece])
+        if written < len(data[start : start + piece]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,0 +1,102 @@
+"""What a call needs before its command can start: a plan, its files, a directory of its own. All of it ends with it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecall.policy import plan as policy
+from sidecall.calls.threads import run_in_thread
+from sidecall.files.paths import Paths
+from sidecall.files.scratch import remove
+from sidecall.files.volumes import VolumeMap
+
+if TYPE_CHECKING:
+    from sidecall.protocol.messages import Call
+    from sidecall.policy.config import Command, Service
+    from sidecall.policy.plan import Plan
+    from sidecall.files.scratch import Scratch
+
+
+class Prepared(NamedTuple):
+    """What a call needs, for as long as its command runs.
+
+    Attributes:
+        plan: what it executes.
+        paths: the files that it names.
+        made: what was made for it.
+        is_slow: whether removing that may take long: the command may have filled it.
+    """
+
+    plan: Plan
+    paths: Paths
+    made: ExitStack
+    is_slow: bool
+
+    async def remove(self) -> None:
+        """Remove what was made."""
+        if self.is_slow:
+            await run_in_thread(self.made.close)
+        else:
+            self.made.close()
+
+
+def check(service: Service, call: Call) -> Plan:
+    """Work out what a call would execute, and hold nothing: what can be refused is refused before the queue.
+
+    Raises:
+        SidecallError: see `policy.plan`.
+    """
+    with Paths(VolumeMap(service.volumes, call.directories), private=None) as paths:
+        return policy.plan(service, call, own_environment(), paths, scratch="/")
+
+
+def prepare(service: Service, call: Call, call_id: str, directories: Scratch) -> Prepared:
+    """Make what a call needs; it has to be removed.
+
+    Raises:
+        SidecallError: see `policy.plan`.
+        OSError: there is no room for a directory or a descriptor.
+    """
+    command = policy.command_of(service, call)
+    with ExitStack() as making:
+        private = scratch = ""
+        if command is not None and (command.scratch or _names_files(command)):
+            private = directories.directory(call_id)
+            making.callback(remove, private)
+            scratch = _scratch(private, command) if command.scratch else ""
+        owner = None if command is None else _owner(command)
+        paths = making.enter_context(Paths(VolumeMap(service.volumes, call.directories), private or None, owner))
+        environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
+        plan = policy.plan(service, call, environ, paths, scratch)
+        return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.replaces))
+
+
+@functools.cache
+def own_environment() -> dict[bytes, bytes]:
+    """Return the server's own environment, as it was at the first call: `os.environb` copies it name by name."""
+    return dict(os.environb)
+
+
+def _names_files(command: Command) -> bool:
+    return command.pass_directory or any(parameter.type == "path" for parameter in command.parameters.values())
+
+
+def _owner(command: Command) -> tuple[int, int] | None:
+    """Return whom the command becomes, if that is somebody else."""
+    runs_as = command.identity
+    if runs_as.uid in {None, os.geteuid()}:
+        return None
+    return runs_as.uid, -1 if runs_as.gid is None else runs_as.gid
+
+
+def _scratch(private: str, command: Command) -> str:
+    """Make the directory that the command may use as it likes."""
+    scratch = os.path.join(private, "scratch")
+    os.mkdir(scratch, 0o700)
+    if (owner := _owner(command)) is not None:
+        os.chmod(private, 0o711)  # noqa: S103 to be passed through, not looked into
+        os.chown(scratch, *owner)
+    return scratch

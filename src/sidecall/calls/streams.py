@@ -1,0 +1,118 @@
+"""The three streams of a call: where the command gets them from, and how what is relayed flows."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from sidecall.protocol import messages as m
+from sidecall.supervise.control import FROM_CLIENT, SAME_AS_STDOUT, UNWANTED
+from sidecall.transport.relay import Relay
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from sidecall.supervise.process import Sources
+    from sidecall.transport.channel import ServerChannel
+    from sidecall.transport.relay import StreamMessage
+
+_NAMES = ("stdin", "stdout", "stderr")
+
+
+def _wide_pipe() -> tuple[int, int]:
+    """Return a pipe with room for more than a stream can have in flight: few switches between its two ends."""
+    readable, writable = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # a user has only so much room for pipes
+        fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, m.INITIAL_WINDOW)
+    return readable, writable
+
+
+class ClientStreams:
+    """The streams of a call that a client follows: passed descriptors, relayed streams, or none.
+
+    Args:
+        loop: where to wait.
+        channel: the client's; passed descriptors are still in its socket.
+        modes: how each stream travels.
+        on_change: called whenever a relayed stream moved or ended.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        channel: ServerChannel,
+        modes: tuple[int, int, int],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._channel = channel
+        self._modes = modes
+        self._relay = Relay(loop, channel, on_change)
+        self._ends: list[int] = []
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """How many bytes of each relayed stream went through here; those of passed ones are not counted."""
+        return {name: self._relay.moved[i] for i, name in enumerate(_NAMES) if self._modes[i] == m.RELAYED}
+
+    def open(self, *, wants_stdin: bool) -> Sources:
+        """Return where the command gets its streams from; `close_ends` once it has them.
+
+        Raises:
+            OSError: no room for another descriptor.
+        """
+        return tuple(  # type: ignore[return-value]  # three, as the modes are
+            self._source(stream, mode, wanted=wants_stdin or stream != m.STDIN)
+            for stream, mode in enumerate(self._modes)
+        )
+
+    def close_ends(self) -> None:
+        """Close the command's ends of relayed streams here: the command has them now, or never will."""
+        while self._ends:
+            os.close(self._ends.pop())
+
+    def start(self) -> None:
+        """Let the streams flow: the command has been executed."""
+        self._relay.start()
+
+    def receive(self, message: StreamMessage) -> None:
+        """Act on a message about a stream."""
+        self._relay.receive(message)
+
+    @property
+    def are_drained(self) -> bool:
+        """Tell whether the client has been sent all output, or has closed the connection."""
+        return self._channel.broken or not self._relay.reading
+
+    def end_idle(self) -> None:
+        """End each output stream from which nothing came although the client had room for it."""
+        self._relay.end_idle_sources()
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        self.close_ends()
+        self._relay.close()
+
+    def _source(self, stream: int, mode: int, *, wanted: bool) -> int:
+        if mode == m.PASSED:
+            return FROM_CLIENT if wanted else UNWANTED
+        if mode == m.SAME_AS_STDOUT:
+            return SAME_AS_STDOUT
+        end = self._relayed_end(stream) if mode == m.RELAYED else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._ends.append(end)
+        if not wanted and mode == m.RELAYED:  # the client's EOF or STOP ends what nobody reads
+            os.close(self._ends.pop())
+            self._ends.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return self._ends[-1]
+
+    def _relayed_end(self, stream: int) -> int:
+        readable, writable = _wide_pipe()
+        if stream == m.STDIN:
+            os.set_blocking(writable, False)
+            self._relay.write_to(stream, writable, nonblocking=True)
+            return readable
+        os.set_blocking(readable, False)
+        self._relay.read_from(stream, readable)
+        return writable

@@ -1,0 +1,1 @@
+"""Files that calls name: volumes, paths beneath them, scratch directories."""

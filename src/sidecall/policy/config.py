@@ -1,0 +1,177 @@
+"""What a service offers, read from a TOML file. Every mistake is one sentence: the file, the key, what was expected."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sidecall.errors import CallDenied
+from sidecall.protocol.messages import SIGNALS
+from sidecall.policy.callers import Callers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecall.policy.parameters import Parameter
+    from sidecall.policy.template import Group
+    from sidecall.files.volumes import Volume
+    from sidecall.transport.credentials import Peer
+
+SCRATCH = "scratch"
+"""The name that stands in templates for the call's own directory."""
+
+
+def default_slots() -> int:
+    """Return how many calls run at once if nobody says: one for each processor this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a command runs as, where that is not what the server does.
+
+    Attributes:
+        user: the user's name; empty for the server's.
+        home: the user's home directory; empty for the server's.
+        uid: the user's id; None for the server's.
+        gid: the group's id; None for the server's.
+        groups: the supplementary groups; None for the server's.
+        umask: the file mode creation mask; -1 for the server's.
+        nice: how much less of a processor it wants: nice(2).
+        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
+    """
+
+    user: str = ""
+    home: str = ""
+    uid: int | None = None
+    gid: int | None = None
+    groups: tuple[int, ...] | None = None
+    umask: int = -1
+    nice: int = 0
+    limits: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Command:
+    """One thing that may be called.
+
+    Attributes:
+        name: what the caller says.
+        argv: the template of its words.
+        summary: one sentence for people.
+        parameters: by name, in the order of the file.
+        timeout: seconds that it may run; None for no limit.
+        directory: the template of its working directory; None for the server's own.
+        environment: variables it gets on top of the server's.
+        pass_environment: variables that a caller may set.
+        pass_directory: whether a caller may choose the working directory.
+        scratch: whether each call gets a directory of its own.
+        grace: seconds between TERM and KILL; None for the service's.
+        leaves_helpers: whether processes that outlive the command are left running.
+        signals: the numbers of the signals that a caller may send it.
+        callers: who may call it; None for all whom the listener lets in.
+        stdin: whether it gets its caller's stdin; an empty one if not.
+        passes: whether it takes passed descriptors; its callers relay if not.
+        identity: what it becomes before it runs.
+    """
+
+    name: str
+    argv: tuple[Group, ...]
+    summary: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    timeout: float | None = None
+    directory: Group | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pass_environment: frozenset[str] = frozenset()
+    pass_directory: bool = False
+    scratch: bool = False
+    grace: float | None = None
+    leaves_helpers: bool = False
+    signals: frozenset[int] = SIGNALS
+    callers: Callers | None = None
+    stdin: bool = True
+    passes: bool = True
+    identity: Identity = field(default_factory=Identity)
+
+
+@dataclass(frozen=True)
+class Listen:
+    """One socket of a service.
+
+    Attributes:
+        name: the socket's name, or its path.
+        callers: who may call there.
+        commands: the names of the commands that may be called there; None for all.
+    """
+
+    name: str
+    callers: Callers
+    commands: frozenset[str] | None = None
+
+    @property
+    def mode(self) -> int:
+        """The socket's permission bits: only its owner may connect, unless others may call."""
+        return 0o600 if self.callers.uids <= {os.geteuid()} and not self.callers.gids else 0o666
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service.
+
+    Attributes:
+        name: its name, or the path of its socket.
+        commands: what may be called; None for anything at all.
+        slots: calls that run at once.
+        queue: calls that may wait.
+        grace: seconds between TERM and KILL.
+        drain: seconds that running calls have to end by themselves when the service is told to stop.
+        listeners: where it listens, and who may call what there.
+        volumes: whose files commands may be given.
+        audit: the file that gets a line for each call; `-` for stderr, empty for none.
+        audit_format: one of `audit.FORMATS`.
+        per_caller: connections that one uid may have at once.
+        withheld: the commands that `at` has left out, with the rule that did.
+    """
+
+    name: str
+    commands: Mapping[str, Command] | None
+    slots: int = field(default_factory=default_slots)
+    queue: int = 1000
+    grace: float = 10.0
+    drain: float = 5.0
+    listeners: tuple[Listen, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    audit: str = ""
+    audit_format: str = "json"
+    per_caller: int = 2000
+    withheld: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, listener: str, peer: Peer) -> Service:
+        """Return what a caller finds at a listener: the service with only the commands that it may call there.
+
+        Raises:
+            CallDenied: it may call nothing there.
+        """
+        listen = next((each for each in self.listeners if each.name == listener), None)
+        if listen is None or not listen.callers.include(peer):
+            raise CallDenied(
+                f"uid {peer.uid} may not call this service",
+                "the service's configuration has to name it, or a group of it, under `callers`",
+                rule=f"callers of the listener {listener}",
+            )
+        if self.commands is None:
+            return self
+        withheld = {}
+        for name, command in self.commands.items():
+            if listen.commands is not None and name not in listen.commands:
+                withheld[name] = f"commands of the listener {listener}"
+            elif command.callers is not None and not command.callers.include(peer):
+                withheld[name] = f"commands.{name}.callers"
+        offered = {name: command for name, command in self.commands.items() if name not in withheld}
+        return replace(self, commands=offered, withheld=withheld)
+
+
+def only_me() -> Callers:
+    """Return the default rule: the user that the server runs as."""
+    return Callers(frozenset({os.geteuid()}))

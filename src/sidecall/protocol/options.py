@@ -1,0 +1,118 @@
+"""What CALL options, EXIT details and PONG details can hold: NAME=VALUE entries, so that either side can grow first.
+
+An unknown *option* is refused by name, since it asks for something. An unknown *detail* is ignored, since it only tells
+something. This module is the one list of both; PROTOCOL.md and `native/tables.h` are compared with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecall.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TIMEOUT = b"timeout-ms"
+"""Milliseconds that the command can run once it has started: a positive decimal number."""
+QUEUE = b"queue"
+"""`no`: the call must not wait for a slot."""
+
+CALL_OPTIONS = (TIMEOUT, QUEUE)
+
+STOPPED_BY = ("client", "timeout", "operator", "shutdown")
+"""Values of the detail `stopped`: who stopped the call. Absent if nobody did."""
+
+EXIT_DETAILS = (
+    b"core-dumped",
+    b"stopped",
+    b"terminated",
+    b"queued-us",
+    b"run-us",
+    b"user-us",
+    b"system-us",
+    b"max-rss",
+)
+PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms")
+
+_MOST_DIGITS = 20
+
+
+class CallOptions:
+    """The options of a CALL.
+
+    Attributes:
+        timeout: seconds that the command can run; None for no limit of the client's.
+        can_queue: whether the call can wait for a slot.
+
+    Raises:
+        ProtocolError: an option is unknown, repeated or malformed; the reason names it.
+    """
+
+    def __init__(self, entries: Iterable[bytes]) -> None:
+        given = _parse_options(entries)
+        milliseconds = _number(TIMEOUT, given[TIMEOUT]) if TIMEOUT in given else None
+        self.timeout = None if milliseconds is None else milliseconds / 1000
+        if given.get(QUEUE, b"no") != b"no":
+            raise _malformed(QUEUE)
+        self.can_queue = QUEUE not in given
+
+
+def call_options(timeout: float, *, can_queue: bool) -> tuple[bytes, ...]:
+    """Return the CALL options for a timeout in seconds (0 for none) and whether the call can wait for a slot."""
+    options = []
+    if timeout:
+        options.append(TIMEOUT + b"=%d" % max(1, round(timeout * 1000)))
+    if not can_queue:
+        options.append(QUEUE + b"=no")
+    return tuple(options)
+
+
+def details(values: Mapping[str, int | str]) -> tuple[bytes, ...]:
+    """Return NAME=VALUE entries for details; an underscore of a name becomes a dash."""
+    return tuple([f"{name.replace('_', '-')}={value}".encode() for name, value in values.items()])
+
+
+class Details:
+    """Received details. What is missing or malformed counts as absent: a detail only tells something."""
+
+    def __init__(self, entries: Iterable[bytes]) -> None:
+        self._values = dict(entry.partition(b"=")[::2] for entry in entries)
+
+    def number(self, name: bytes) -> int:
+        """Return a decimal number; 0 if it is absent."""
+        value = self._values.get(name, b"")
+        return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
+
+    def choice(self, name: bytes, choices: Iterable[str]) -> str:
+        """Return one of some words; an empty text if it is absent or another word."""
+        value = self._values.get(name, b"").decode(errors="replace")
+        return value if value in choices else ""
+
+
+def _parse_options(entries: Iterable[bytes]) -> dict[bytes, bytes]:
+    given: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, equals, value = entry.partition(b"=")
+        if name not in CALL_OPTIONS:
+            raise ProtocolError(f"unknown call option {_text(name)!r}", "use the same release of sidecall on both sides")
+        if not equals:
+            raise _malformed(name)
+        if name in given:
+            raise ProtocolError(f"repeated call option {_text(name)!r}")
+        given[name] = value
+    return given
+
+
+def _number(name: bytes, value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MOST_DIGITS or not int(value):
+        raise _malformed(name)
+    return int(value)
+
+
+def _malformed(name: bytes) -> ProtocolError:
+    return ProtocolError(f"malformed call option {_text(name)!r}")
+
+
+def _text(name: bytes) -> str:
+    return name[:100].decode(errors="backslashreplace")

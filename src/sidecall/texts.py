@@ -1,0 +1,118 @@
+"""Sentences that both clients print, each with its hint: the native client gets them from here through `native/tables.h`.
+
+A `{name}` is replaced by text, a `{name:.1f}` by a number; `tools/tables.py` turns both into printf(3) conversions, in the
+order in which they stand. Pure: no imports from the rest.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Text(NamedTuple):
+    """A reason and what can be done about it; the hint can be empty."""
+
+    reason: str
+    hint: str = ""
+
+    def __call__(self, **values: object) -> tuple[str, str]:
+        """Return both with their values put in: the arguments of an exception."""
+        return self.reason.format(**values), self.hint.format(**values)
+
+
+NAME_INVALID = Text("invalid service name {name}", "use a name such as `hugin`, or a path")
+PATH_NOT_ABSOLUTE = Text("{path} is relative, but the working directory has been removed", "use an absolute path")
+PATH_TOO_LONG = Text("path too long: {path}")
+
+SOCKET_DENIED = Text("permission denied on the socket {path}", "get write permission on it, or call as its owner")
+DIRECTORY_MISSING = Text(
+    "the socket is missing, and so is its directory {directory}", "mount the shared volume there, or set SIDECALL_DIR"
+)
+SOCKET_MISSING = Text(
+    "the socket is missing: {path}",
+    "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",
+)
+NOT_A_SOCKET = Text("{path} is not a socket", "give the name of a service, or the path of its socket")
+SOCKET_STALE = Text(
+    "no server is listening on {path} (stale socket)",
+    "start the service again with `sidecall serve`; it replaces a stale socket",
+)
+CANNOT_CONNECT = Text("cannot connect to {path}: {error}")
+DIRECTORY_OPEN_TO_ALL = Text(
+    "any user can replace the sockets in {directory}", "run `chmod o-w {directory}` as its owner"
+)
+SERVED_BY_ANOTHER = Text(
+    "uid {uid:d} serves {path}, and is neither root, nor you, nor the owner of its directory",
+    "if you trust that server, make it the owner with `chown {uid:d} {directory}`",
+)
+NO_ANSWER = Text("the server does not answer", "check whether it is stopped, or not a sidecall server")
+CONNECTION_CLOSED = Text(
+    "the server on {path} closed the connection without an answer", "check whether it is a bridge, or socat"
+)
+
+TIMED_OUT = Text(
+    "the command timed out and was terminated", "raise `--timeout`, or `timeout` in the service configuration"
+)
+OUTPUT_FAILED = Text(
+    "the command exited with 0, but its output file could not be created",
+    "check that the command writes the file it was given; see the service log",
+)
+END_UNKNOWN = Text(
+    "the server reports an end of a kind unknown to this client: the exit status of the command is unknown",
+    "use the same release of sidecall on both sides",
+)
+CONNECTION_LOST = Text(
+    "the connection to the server was lost: the exit status of the command is unknown",
+    "see the service log before you call again",
+)
+NOT_STOPPED = Text(
+    "interrupted repeatedly, but the server does not stop the command: its exit status is unknown",
+    "check whether the server is stopped",
+)
+TIMEOUT_IGNORED = Text(
+    "the timeout has passed, but the server does not report an end: the exit status of the command is unknown",
+    "check whether the server is stopped",
+)
+END_IMPOSSIBLE = Text("the server reports an impossible end {ended:d}, {value:d}")
+VERSION_UNKNOWN = Text(
+    "the server uses version {version:d} of the protocol, this client version {own:d}",
+    "use the same release of sidecall on both sides",
+)
+NEED_UNKNOWN = Text(
+    "the server needs the feature {name}, which this client does not have",
+    "use the same release of sidecall on both sides",
+)
+NOT_ASKED_TO_DESCRIBE = Text("the server described the command instead of running it")
+CALL_TOO_LONG = Text(
+    "the call is too long: Call of {size:d} bytes exceeds its limit of {limit:d}",
+    "send large data on stdin, or as a file",
+)
+CANNOT_READ = Text("cannot read {stream}: {error}", "the input of the command is incomplete")
+CANNOT_WRITE = Text("cannot write {stream}: {error}", "the output of the command is incomplete")
+OUTPUT_DROPPED = Text("the reader of {stream} takes no output: the rest was dropped")
+NOTHING_STARTED = Text("cannot continue: {error}; nothing was started")
+
+WAITING_FOR_SLOT = Text("waiting for a slot of {name}, {ahead:d} ahead")
+PARENT_ENDED = Text("the parent process has ended before the call", "nothing was started")
+OUTCOME_FD_CLOSED = Text("--outcome-fd {fd}: this descriptor is not open", "open it with `{fd}>FILE`")
+OUTCOME_NOT_WRITTEN = Text("cannot write the outcome to descriptor {fd}: {error}")
+VARIABLE_INVALID = Text("invalid --env {given}: expected NAME or NAME=VALUE")
+VARIABLE_NOT_SET = Text("--env {name}: {name} is not set", "set it, or use --env {name}=VALUE")
+UNKNOWN_OPTION = Text("unknown option {name}", "see `{usage} --help`")
+NO_VALUE_TAKEN = Text("{name} takes no value")
+VALUE_MISSING = Text("{name} needs a value: {value}")
+SECONDS_INVALID = Text("invalid --{name} {given}: expected a positive number of seconds")
+NUMBER_INVALID = Text("invalid --{name} {given}: expected a whole number of at least {minimum:d}")
+SUBCOMMAND_MISSING = Text("missing subcommand", "see `sidecall --help`")
+NO_PYTHON_COMMAND = Text(
+    "this client has no subcommand {name}, and the Python command that might have it was not found",
+    "install sidecall for Python, or set SIDECALL_PYTHON_COMMAND to its path",
+)
+PROGRAM_MISSING = Text("missing program", "usage: {usage}")
+SERVICE_MISSING = Text("missing service", "usage: {usage}")
+COMMAND_MISSING = Text("missing command", "usage: {usage}")
+
+PING_REPLY = Text(
+    "{name}: {software}, round trip {milliseconds:.1f} ms, {running:d} of {slots:d} slots in use, "
+    "{queued:d} of {queue:d} waiting, {ended:d} connections ended, up {uptime:.0f} s"
+)

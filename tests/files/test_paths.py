@@ -1,0 +1,166 @@
+"""The files of a call: what was checked is what the command gets, and a file is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
+from sidecall.policy.parameters import Parameter
+from sidecall.files.paths import Paths
+from sidecall.files.volumes import VolumeMap, Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+READ = Parameter("in", "path", help="what to read")
+WRITE = Parameter("out", "path", access="write")
+REPLACE = Parameter("out", "path", access="write", replace=True)
+
+
+class Places:
+    """A volume that is written, one that is only read, and a directory for links."""
+
+    def __init__(self, base: Path) -> None:
+        self.volume, self.fixed, self.private = base / "volume", base / "fixed", base / "private"
+        for directory in (self.volume, self.fixed, self.private):
+            directory.mkdir()
+        volumes = (Volume("data", str(self.volume), writable=True), Volume("fixed", str(self.fixed)))
+        self.volume_map = VolumeMap(volumes, [])
+
+    def paths(self, *, checks_only: bool = False) -> Paths:
+        """Return the paths of one call."""
+        return Paths(self.volume_map, None if checks_only else str(self.private))
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[Places]:
+    """Return the directories; no descriptor is left open after the test."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield Places(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_is_swapped_after_the_check_is_still_the_one_that_was_checked(places: Places) -> None:
+    """The command's name for it is a link to the server's descriptor, with the file's own name."""
+    file = places.volume / "a.txt"
+    file.write_text("checked")
+    with places.paths() as paths:
+        name = paths.use(READ, bytes(file))
+        file.unlink()
+        file.symlink_to("/etc/passwd")
+        assert os.path.basename(name) == b"a.txt"
+        with open(name) as opened:
+            assert opened.read() == "checked"
+
+
+def test_a_directory_that_is_swapped_after_the_check_does_not_redirect_what_is_written(places: Places) -> None:
+    """A new file is made in the directory that was checked, wherever that is by now."""
+    directory, elsewhere = places.volume / "results", places.fixed / "elsewhere"
+    directory.mkdir()
+    elsewhere.mkdir()
+    with places.paths() as paths:
+        name = paths.use(WRITE, bytes(directory / "new"))
+        directory.rename(places.volume / "moved")
+        directory.symlink_to(elsewhere)
+        with open(name, "w") as file:
+            file.write("made")
+    assert (places.volume / "moved" / "new").read_text() == "made"
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_replaced_file_appears_when_it_is_committed(places: Places) -> None:
+    """Until then the old one is there; nothing hidden is left."""
+    file = places.volume / "out"
+    file.write_text("old")
+    with places.paths() as paths:
+        with open(paths.use(REPLACE, bytes(file)), "w") as made:
+            made.write("new")
+        assert file.read_text() == "old"
+        assert paths.commit() == ""
+        assert file.read_text() == "new"
+    assert list(places.volume.iterdir()) == [file]
+
+
+def test_a_replaced_file_that_is_not_committed_leaves_nothing(places: Places) -> None:
+    """Whatever a failed command has written is removed."""
+    with places.paths() as paths:
+        name = paths.use(REPLACE, bytes(places.volume / "out"))
+        with open(name, "w") as made:
+            made.write("half")
+        with open(os.path.dirname(name) + b"/beside", "w") as made:
+            made.write("more")
+    assert list(places.volume.iterdir()) == []
+
+
+def test_a_file_that_was_never_written_cannot_be_committed(places: Places) -> None:
+    """A command that returns 0 without its output is told of."""
+    with places.paths() as paths:
+        paths.use(REPLACE, bytes(places.volume / "out"))
+        assert paths.commit() == "'out' could not be put into its place: No such file or directory"
+
+
+def test_a_check_holds_and_makes_nothing(places: Places) -> None:
+    """What can be refused is refused before the queue, with nothing to clear away."""
+    (places.volume / "a").touch()
+    with places.paths(checks_only=True) as paths:
+        assert paths.use(READ, bytes(places.volume / "a")) == bytes(places.volume / "a")
+        assert paths.use(REPLACE, bytes(places.volume / "out")) == bytes(places.volume / "out")
+        assert paths.directory(bytes(places.volume)) == bytes(places.volume) + b"/"
+        assert paths.used == [("data", "a"), ("data", "out")]
+    assert list(places.private.iterdir()) == []
+    assert list(places.volume.iterdir()) == [places.volume / "a"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "path", "error", "reason"),
+    [
+        (READ, "volume/gone", UsageError, "--in: '{0}/volume/gone': No such file or directory"),
+        (READ, "volume/../secret", CallDenied, "--in: '{0}/volume/../secret' leads out of the volume data"),
+        (READ, "volume/out", CallDenied, "--in: '{0}/volume/out' leads out of the volume data"),
+        (READ, "volume/pipe", UsageError, "--in must be a file or a directory"),
+        (WRITE, "volume/pipe", UsageError, "--out names something that is no regular file"),
+        (WRITE, "volume/out", UsageError, "--out names something that is no regular file"),
+        (WRITE, "volume/", UsageError, "--out must name a file to write"),
+        (WRITE, "volume/..", UsageError, "--out must name a file to write"),
+        (WRITE, "volume/gone/new", UsageError, "--out: '{0}/volume/gone/new': No such file or directory"),
+        (WRITE, "fixed/new", CallDenied, "--out is written, and the volume fixed is only read here"),
+        (
+            Parameter("in", "path", volumes=("fixed",)),
+            "volume/x",
+            CallDenied,
+            "--in must be on the volume fixed, not data",
+        ),
+        (READ, "secret", CallDenied, "'{0}/secret' is on no volume that the service shares"),
+    ],
+)
+def test_what_is_refused_says_why(
+    places: Places, tmp_path: Path, parameter: Parameter, path: str, error: type[SidecallError], reason: str
+) -> None:
+    """One sentence for each way in which a path does not fit, checked before the queue and again after it."""
+    (tmp_path / "secret").write_text("secret")
+    (places.volume / "out").symlink_to("../secret")
+    os.mkfifo(places.volume / "pipe")
+    for checks_only in (True, False):
+        with places.paths(checks_only=checks_only) as paths, pytest.raises(error) as refusal:
+            paths.use(parameter, os.fsencode(f"{tmp_path}/{path}"))
+        assert refusal.value.reason == reason.format(tmp_path)
+
+
+@pytest.mark.parametrize("resource_error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_volume_is_no_mistake_of_the_caller(
+    places: Places, monkeypatch: pytest.MonkeyPatch, resource_error: int
+) -> None:
+    """Where there is no room for the directory in which a file is made the caller may come again: 75."""
+
+    def mkdir(*_arguments: object, **_options: object) -> None:
+        raise OSError(resource_error, os.strerror(resource_error))
+
+    with places.paths() as paths:
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(ServiceBusy, match="cannot hold another file"):
+            paths.use(REPLACE, bytes(places.volume / "out"))

@@ -1,0 +1,20 @@
+"""Plans for tests, with the files that a call names only checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecall.policy import plan as policy
+from sidecall.files.paths import Paths
+from sidecall.files.volumes import VolumeMap
+
+if TYPE_CHECKING:
+    from sidecall.protocol.messages import Call
+    from sidecall.policy.config import Service
+    from sidecall.policy.plan import Plan
+
+
+def plan(service: Service, call: Call, environ: dict[bytes, bytes], scratch: str = "") -> Plan:
+    """Return what a call would execute."""
+    with Paths(VolumeMap(service.volumes, call.directories), private=None) as paths:
+        return policy.plan(service, call, environ, paths, scratch)
