@@ -1,4 +1,4 @@
-"""Run a command in the container next acceptor as if it were local.
+"""Run a command in the container next door as if it were local.
 
 `run` is the library's way to make a call, `run_async` the same for asyncio; `python -m sidecall` and the `sidecall`
 command are the other two.

@@ -1,4 +1,4 @@
-"""Who runs, who waits, who is refused. Pure: it decides, `session` acts.
+"""Who runs, who waits, who is refused. Pure: it decides, `call` acts.
 
 `slots` calls run at once, `queue` more wait in the order of their arrival, the rest are refused at once.
 """
@@ -53,7 +53,7 @@ class Admission(Generic[Call]):
         """Tell whether a call would have a slot now."""
         return len(self._running) < self.slots
 
-    def admit(self, call: Call, *, queue_allowed: bool) -> int:
+    def admit(self, call: Call, *, can_queue: bool) -> int:
         """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
 
         Raises:
@@ -64,8 +64,8 @@ class Admission(Generic[Call]):
         if self.has_room:
             self._running.add(call)
             return 0
-        if not queue_allowed:
-            raise ServiceBusy(f"all {self.slots} slots are taken", "call without `--no-wait`, or try again later")
+        if not can_queue:
+            raise ServiceBusy(f"all {self.slots} slots are taken", "call without `--no-queue`, or try again later")
         if len(self._waiting) >= self.queue:
             raise ServiceBusy(
                 f"all {self.slots} slots are taken and the queue of {self.queue} is full", "try again later"

@@ -8,18 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError
-from sidecall.server.notify import say, write_at_once
+from sidecall.calls.events import ENDED, FINAL
+from sidecall.calls.log import log, write_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecall.transport.credentials import Peer
-
-MASK = "***"
-
-FORMATS = ("json", "text")
-"""An object a line, or `key=value` pairs with JSON values for those that have spaces in them."""
-
+    from sidecall.calls.call import Call
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 """Without O_NONBLOCK the opening of a FIFO waits for a reader. Source: fifo(7)."""
@@ -32,7 +27,7 @@ class Audit:
 
     Args:
         target: the file's path, `-` for stderr, empty for none.
-        form: one of `FORMATS`.
+        form: one of `policy.loading.FORMATS`.
 
     Raises:
         ConfigError: the file cannot be opened; a FIFO that nobody reads cannot.
@@ -54,34 +49,25 @@ class Audit:
         """Tell whether there is anywhere to write to."""
         return self._fd >= 0
 
-    def record(self, call_id: str, listener: str, peer: Peer, **fields: object) -> None:
-        """Write one line; if that cannot be done at once the line is lost, not the call, and it is said on stderr."""
-        if not self.is_kept:
+    def __call__(self, event: str, call: Call, fields: dict[str, object]) -> None:
+        """Write the line of a call that has ended; if that cannot be done at once, the line is lost, which the log says."""
+        if event not in FINAL:
             return
-        head = {"time": _now(), "call": call_id, "listener": listener, "uid": peer.uid, "gid": peer.gid}
-        line = self._render(head | fields).encode() + b"\n"
+        head: dict[str, object] = {"time": _now(), "call": call.id, "listener": call.owner.listener}
+        head |= {"uid": call.owner.peer.uid, "gid": call.owner.peer.gid}
+        outcome = {} if event == ENDED else {"outcome": event}
+        asked = {"command": call.command, "environment": call.environment_names(), "parameters": call.parameters}
+        line = self._render(head | outcome | fields | asked).encode() + b"\n"
         try:
-            write_at_once(self._fd, line)
+            write_now(self._fd, line)
         except OSError as error:
-            say(f"the audit log cannot be written: {error.strerror}")
+            log(f"cannot write the audit log: {error.strerror}")
 
     def close(self) -> None:
         """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def why_not_writable(target: str) -> str:
-    """Return why a file cannot be appended to, as far as can be told without making or opening it; else nothing."""
-    if os.path.isdir(target):
-        return "it is a directory"
-    if os.path.exists(target):
-        return "" if os.access(target, os.W_OK) else "it may not be written"
-    above = os.path.dirname(target)
-    if not os.path.isdir(above):
-        return "its directory is not there"
-    return "" if os.access(above, os.W_OK | os.X_OK) else "its directory may not be written"
 
 
 def _as_json(fields: Mapping[str, object]) -> str:
@@ -95,15 +81,6 @@ def _as_text(fields: Mapping[str, object]) -> str:
 def _word(value: object) -> str:
     is_plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' "=')
     return str(value) if is_plain else json.dumps(value)
-
-
-def shown(values: Mapping[str, tuple[bytes, ...]], secret: frozenset[str]) -> dict[str, list[str]]:
-    """Return parameters as text, with every secret one masked."""
-    return {
-        name: [MASK if name in secret else value.decode(errors="backslashreplace") for value in given]
-        for name, given in values.items()
-        if given
-    }
 
 
 def _now() -> str:

@@ -125,6 +125,11 @@ class Owner:
     listener: str
     peer: Peer
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What is bounded, and kept apart from all others: a user at a listener."""
+        return self.listener, self.peer.uid
+
 
 class Follower(Protocol):
     """What a call needs of whoever follows it."""
@@ -193,6 +198,7 @@ class Call:
         owner: see above.
         state: one of the states above.
         stop_cause: who stopped it; empty if nobody did.
+        is_begun: whether `run` has begun.
     """
 
     def __init__(
@@ -214,6 +220,8 @@ class Call:
         self._dropped_because = ("the call was cancelled before it started", "")
         self._ended_by = 0
         self._starts_stopped = False
+        self._moved: Mapping[str, int] = {}
+        self.is_begun = False
 
     @property
     def command(self) -> str:
@@ -241,6 +249,7 @@ class Call:
 
     async def run(self) -> None:
         """Take the call from CALL to EXIT; whatever happens, nothing of it is left."""
+        self.is_begun = True
         self._host.events.emit(events.RECEIVED, self)
         try:
             await self._run()
@@ -326,8 +335,6 @@ class Call:
             self._moved = streams.moved
             await execution.close()
 
-    _moved: Mapping[str, int] = {}
-
     def grant_slot(self) -> None:
         """Let the call go on, if it waits: it has a slot now, or will not get one."""
         if self._turn is not None and not self._turn.done():
@@ -368,9 +375,9 @@ class Call:
         return self._execution is not None and self._execution.has_started
 
     @property
-    def has_execution(self) -> bool:
-        """Tell whether the command has been executed, or is being executed."""
-        return self._execution is not None
+    def has_ended(self) -> bool:
+        """Tell whether the call has ended, one way or another."""
+        return self.state == ENDED
 
     def _on_started(self) -> None:
         self._move("started")
@@ -413,7 +420,7 @@ class Call:
 
     def violate(self, error: SidecallError) -> None:
         """End the call since its client broke the protocol: refuse it if it is certain that it will not start."""
-        if self._execution is None:
+        if self._execution is None and not self._ended_by:
             self._refuse(error)
         self.stop("client")
 

@@ -36,27 +36,23 @@ class Reader(Protocol):
 
 
 class Events:
-    """Hands each event to all readers."""
+    """Hands each event to all readers.
+
+    Attributes:
+        readers: who reads.
+    """
 
     def __init__(self, *readers: Reader) -> None:
-        self._readers = [*readers]
+        self.readers = [*readers]
 
     @property
     def is_read(self) -> bool:
         """Tell whether anybody reads, so that fields are worth making."""
-        return bool(self._readers)
-
-    def add(self, reader: Reader) -> None:
-        """Add a reader."""
-        self._readers.append(reader)
-
-    def remove(self, reader: Reader) -> None:
-        """Remove a reader."""
-        self._readers.remove(reader)
+        return bool(self.readers)
 
     def emit(self, event: str, call: Call, **fields: object) -> None:
         """Report what has happened to a call."""
-        for reader in self._readers:
+        for reader in self.readers:
             reader(event, call, fields)
 
 

@@ -43,17 +43,17 @@ class Prepared(NamedTuple):
             self.made.close()
 
 
-def check(service: Service, call: Call) -> Plan:
+def check(service: Service, call: Call, timeout: float | None) -> Plan:
     """Work out what a call would execute, and hold nothing: what can be refused is refused before the queue.
 
     Raises:
         SidecallError: see `policy.plan`.
     """
-    with Paths(VolumeMap(service.volumes, call.directories), private=None) as paths:
-        return policy.plan(service, call, own_environment(), paths, scratch="/")
+    with Paths(VolumeMap(service.volumes, call.directory_ids), private=None) as paths:
+        return policy.plan(service, call, own_environment(), paths, "/", timeout=timeout)
 
 
-def prepare(service: Service, call: Call, call_id: str, directories: Scratch) -> Prepared:
+def prepare(service: Service, call: Call, timeout: float | None, call_id: str, directories: Scratch) -> Prepared:
     """Make what a call needs; it has to be removed.
 
     Raises:
@@ -68,9 +68,9 @@ def prepare(service: Service, call: Call, call_id: str, directories: Scratch) ->
             making.callback(remove, private)
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
-        paths = making.enter_context(Paths(VolumeMap(service.volumes, call.directories), private or None, owner))
+        paths = making.enter_context(Paths(VolumeMap(service.volumes, call.directory_ids), private or None, owner))
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
-        plan = policy.plan(service, call, environ, paths, scratch)
+        plan = policy.plan(service, call, environ, paths, scratch, timeout=timeout)
         return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.replaces))
 
 
@@ -86,7 +86,7 @@ def _names_files(command: Command) -> bool:
 
 def _owner(command: Command) -> tuple[int, int] | None:
     """Return whom the command becomes, if that is somebody else."""
-    runs_as = command.identity
+    runs_as = command.run_as
     if runs_as.uid in {None, os.geteuid()}:
         return None
     return runs_as.uid, -1 if runs_as.gid is None else runs_as.gid

@@ -29,7 +29,7 @@ COMMANDS = {
 }
 
 USAGE = f"""\
-Run a command in the container next acceptor, over a socket on a shared volume.
+Run a command in another container, over a socket on a shared volume.
 
 usage: sidecall COMMAND ...
 

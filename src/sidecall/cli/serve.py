@@ -15,7 +15,7 @@ from sidecall.errors import UsageError
 from sidecall.policy.config import Listen, Service, default_slots, only_me
 from sidecall.server.lifecycle import ListenerSpec, run
 from sidecall.policy.loading import load
-from sidecall.server.notify import say
+from sidecall.calls.log import log
 from sidecall.server.service import CallService
 from sidecall.transport.address import absolute, socket_path
 from sidecall.transport.listener import Listener
@@ -59,12 +59,11 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     _refuse_mixtures(options)
-    log: Callable[[str], None] = say if options.flag("verbose") else lambda _: None
     if options.flag("config"):
-        return _serve_config(options, log)
+        return _serve_config(options)
     if options.flag("allow-any"):
-        return _serve_calls(_any_command(options), log)
-    return _serve_bridge(options, log)
+        return _serve_calls(options, _any_command(options))
+    return _serve_bridge(options)
 
 
 def _refuse_mixtures(options: Parsed) -> None:
@@ -79,7 +78,7 @@ def _refuse_mixtures(options: Parsed) -> None:
         raise UsageError(f"{modes[0]} does not go with {extra!r}", "a bridge is `sidecall serve NAME APP`")
 
 
-def _serve_config(options: Parsed, log: Callable[[str], None]) -> int:
+def _serve_config(options: Parsed) -> int:
     file = absolute(options.text("config"))
     mounts = dict(_volume(given) for given in options.all("volume"))
     service = load(file, mounts)
@@ -87,7 +86,7 @@ def _serve_config(options: Parsed, log: Callable[[str], None]) -> int:
         commands = ", ".join(service.commands or ())
         print(f"{options.text('config')}: {service.name} offers {commands}")
         return 0
-    return _serve_calls(service, log, lambda: load(file, mounts))
+    return _serve_calls(options, service, lambda: load(file, mounts))
 
 
 def _volume(given: str) -> tuple[str, str]:
@@ -110,9 +109,9 @@ def _any_command(options: Parsed) -> Service:
     )
 
 
-def _serve_calls(service: Service, log: Callable[[str], None], reload: Callable[[], Service] | None = None) -> int:
+def _serve_calls(options: Parsed, service: Service, reload: Callable[[], Service] | None = None) -> int:
     offers = {listen.name: _offer(service, listen) for listen in service.listeners}
-    with contextlib.closing(CallService(service, log, reload)) as calls:
+    with contextlib.closing(CallService(service, reload, is_verbose=options.flag("verbose"))) as calls:
         code = run(offers, calls)
     return _end(code)
 
@@ -123,7 +122,7 @@ def _offer(service: Service, listen: Listen) -> ListenerSpec:
     return ListenerSpec(_listener(listen.name, listen.mode), f"{words}; {service.slots} slots")
 
 
-def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
+def _serve_bridge(options: Parsed) -> int:
     if len(options.args) < 2:
         raise UsageError("a name and an app are needed", "see `sidecall serve --help`")
     from sidecall.server.bridge import Bridge
@@ -132,7 +131,7 @@ def _serve_bridge(options: Parsed, log: Callable[[str], None]) -> int:
     name, *app = options.args
     children = options.integer("max-children", 1, 1)
     find_executable(app[0], os.environ)
-    bridge = Bridge(app, children, socket_path(name, os.environ), log)
+    bridge = Bridge(app, children, socket_path(name, os.environ), is_verbose=options.flag("verbose"))
     return _end(run({name: ListenerSpec(_listener(name, 0o600), f"bridge to {app[0]}")}, bridge))
 
 

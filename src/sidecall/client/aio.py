@@ -88,7 +88,7 @@ async def _wait(attempt: Attempt, done: asyncio.Event) -> None:
 
 async def _connect(path: str, connect_timeout: float) -> socket:
     """Do what `transport.address.connect` does."""
-    deadline = time.monotonic() + wait
+    deadline = time.monotonic() + connect_timeout
     while True:
         try:
             return connect_once(path, blocking=False)

@@ -254,7 +254,7 @@ class Attempt:
         self._on_started = on_started
         self._on_done = on_done
         self._channel = Channel(loop, sock, Connection(CLIENT), self._on_message, self._on_end)
-        self._channel.listen()
+        self._channel.start()
         self._relay: Relay | None = None
         self._end: Outcome | bytes | SidecallError | None = None
         self._call_id = ""
@@ -436,7 +436,6 @@ def _end_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
     reason, hint = _EXPLAINED.get(kind, ("", ""))
     if not call_id:
         reason = "interrupted before the command started"
-    times = (details.number(name) / 1e6 for name in (b"queued-us", b"run-us", b"user-us", b"system-us"))
     return Outcome(
         kind,
         end.value if kind in {EXITED, SIGNALED} else 0,
@@ -446,8 +445,15 @@ def _end_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
         call_id=call_id,
         stopped=details.choice(b"stopped", STOPPED_BY),
         terminated=details.number(b"terminated"),
-        usage=Usage(*times, details.number(b"max-rss")) if call_id else None,
+        usage=_usage(details) if call_id else None,
     )
+
+
+def _usage(details: Details) -> Usage:
+    queued, run, user, system = (
+        details.number(name) / 1e6 for name in (b"queued-us", b"run-us", b"user-us", b"system-us")
+    )
+    return Usage(queued, run, user, system, details.number(b"max-rss"))
 
 
 def _unless_lost(outcome: Outcome, errors: Mapping[int, OSError]) -> Outcome:

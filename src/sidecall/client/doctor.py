@@ -188,7 +188,8 @@ def _ask(path: str) -> Finding:
         text = f"what listens on {path} does not speak the protocol: {error.reason}"
         return Finding(PROBLEM, text, "sidecall connect NAME APP      # if it is a bridge, or socat", error.code)
     load = presence.load
-    busy = f"{load.running} of {load.slots} slots busy, {load.queued} waiting"
+    running, slots, queued = map(load.number, (b"running", b"slots", b"queued"))
+    busy = f"{running} of {slots} slots in use, {queued} waiting"
     return Finding(OK, f"{presence.software} answers in {presence.round_trip * 1000:.1f} ms, {busy}")
 
 

@@ -12,10 +12,9 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
-from sidecall.calls.audit import MASK
 from sidecall.files.beneath import open_beneath
 from sidecall.files.scratch import remove
 
@@ -23,11 +22,32 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from sidecall.policy.parameters import Parameter
     from sidecall.files.volumes import VolumeMap, VolumePath, Volume
+
+MASK = "***"
+"""Shown in place of what is secret."""
 
 _PREFIX = ".sidecall-"
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+
+
+class PathRule(Protocol):
+    """What was declared of a parameter that is a path; see `policy.parameters.Parameter`."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def help(self) -> str: ...  # noqa: D102
+    @property
+    def secret(self) -> bool: ...  # noqa: D102
+    @property
+    def access(self) -> str: ...  # noqa: D102
+    @property
+    def volumes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def pin(self) -> bool: ...  # noqa: D102
+    @property
+    def atomic(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -74,7 +94,7 @@ class Paths:
     ) -> None:
         self._held.close()
 
-    def use(self, parameter: Parameter, path: bytes) -> bytes:
+    def use(self, parameter: PathRule, path: bytes) -> bytes:
         """Return the name under which the command gets the file that a caller named.
 
         Raises:
@@ -126,7 +146,7 @@ class Paths:
                 return f"{os.fsdecode(replacement.name)!r} could not be put into its place: {error.strerror}"
         return ""
 
-    def _check_volume(self, parameter: Parameter, volume: Volume) -> None:
+    def _check_volume(self, parameter: PathRule, volume: Volume) -> None:
         if parameter.volumes and volume.name not in parameter.volumes:
             wanted = " or ".join(parameter.volumes)
             raise CallDenied(
@@ -141,16 +161,16 @@ class Paths:
                 rule=f"volumes.{volume.name}.access",
             )
 
-    def _to_read(self, parameter: Parameter, place: VolumePath) -> bytes:
+    def _to_read(self, parameter: PathRule, place: VolumePath) -> bytes:
         fd = self._open(place)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UsageError(f"--{parameter.name} must be a file or a directory", parameter.help)
-        if not self._holds or not parameter.hold:
+        if not self._holds or not parameter.pin:
             return _own_path(place)
         return self._link(os.path.basename(place.relative) or b"volume", self._name_of(fd))
 
-    def _to_write(self, parameter: Parameter, place: VolumePath) -> bytes:
+    def _to_write(self, parameter: PathRule, place: VolumePath) -> bytes:
         above, _, name = place.relative.rpartition(b"/")
         if name in {b"", b".", b".."}:
             raise UsageError(f"--{parameter.name} must name a file to write", parameter.help)
@@ -160,10 +180,10 @@ class Paths:
             if not stat.S_ISREG(mode):
                 raise UsageError(f"--{parameter.name} names something that is no regular file", parameter.help)
         directory, inside = _own_path(type(place)(place.volume, above)), parent
-        if self._private is not None and parameter.replace:
+        if self._private is not None and parameter.atomic:
             hidden = self._hide(parent, name)
             directory, inside = os.path.join(directory, os.fsencode(hidden.hidden)), hidden.inside
-        if self._holds and parameter.hold:
+        if self._holds and parameter.pin:
             directory = self._link(b"at", self._name_of(inside))
         return os.path.join(directory, name)
 
@@ -206,7 +226,7 @@ def _own_path(place: VolumePath) -> bytes:
     return os.path.join(os.fsencode(place.volume.path), place.relative)
 
 
-def _explain(error: OSError, parameter: Parameter | None, shown: str, volume: Volume) -> SidecallError:
+def _explain(error: OSError, parameter: PathRule | None, shown: str, volume: Volume) -> SidecallError:
     what = f"--{parameter.name}" if parameter else "--cwd"
     if error.errno in _SHORTAGES:
         return ServiceBusy(f"the service cannot hold another file: {error.strerror}", "try again later")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidecall.errors import CallDenied
 from sidecall.protocol.messages import SIGNALS
 from sidecall.policy.callers import Callers
+from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,31 +29,6 @@ def default_slots() -> int:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What a command runs as, where that is not what the server does.
-
-    Attributes:
-        user: the user's name; empty for the server's.
-        home: the user's home directory; empty for the server's.
-        uid: the user's id; None for the server's.
-        gid: the group's id; None for the server's.
-        groups: the supplementary groups; None for the server's.
-        umask: the file mode creation mask; -1 for the server's.
-        nice: how much less of a processor it wants: nice(2).
-        limits: pairs of a resource (RLIMIT_…) and its limit: setrlimit(2).
-    """
-
-    user: str = ""
-    home: str = ""
-    uid: int | None = None
-    gid: int | None = None
-    groups: tuple[int, ...] | None = None
-    umask: int = -1
-    nice: int = 0
-    limits: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True)
 class Command:
     """One thing that may be called.
 
@@ -68,12 +44,14 @@ class Command:
         pass_directory: whether a caller may choose the working directory.
         scratch: whether each call gets a directory of its own.
         grace: seconds between TERM and KILL; None for the service's.
-        leaves_helpers: whether processes that outlive the command are left running.
+        keeps_background: whether background processes are kept when the command has exited by itself.
         signals: the numbers of the signals that a caller may send it.
         callers: who may call it; None for all whom the listener lets in.
         stdin: whether it gets its caller's stdin; an empty one if not.
         passes: whether it takes passed descriptors; its callers relay if not.
-        identity: what it becomes before it runs.
+        user: the name of the user that it runs as; empty for the server's.
+        home: that user's home directory; likewise.
+        run_as: user, groups, limits and the like.
     """
 
     name: str
@@ -87,12 +65,14 @@ class Command:
     pass_directory: bool = False
     scratch: bool = False
     grace: float | None = None
-    leaves_helpers: bool = False
+    keeps_background: bool = False
     signals: frozenset[int] = SIGNALS
     callers: Callers | None = None
     stdin: bool = True
     passes: bool = True
-    identity: Identity = field(default_factory=Identity)
+    user: str = ""
+    home: str = ""
+    run_as: RunAs = RunAs()
 
 
 @dataclass(frozen=True)
@@ -129,7 +109,7 @@ class Service:
         listeners: where it listens, and who may call what there.
         volumes: whose files commands may be given.
         audit: the file that gets a line for each call; `-` for stderr, empty for none.
-        audit_format: one of `audit.FORMATS`.
+        audit_format: `json` or `text`.
         per_caller: connections that one uid may have at once.
         withheld: the commands that `at` has left out, with the rule that did.
     """

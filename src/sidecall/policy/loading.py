@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
-from sidecall.calls.audit import FORMATS, why_not_writable
-from sidecall.policy.config import SCRATCH, Command, Identity, Listen, Service, only_me
+from sidecall.policy.config import SCRATCH, Command, Listen, Service, only_me
 from sidecall.policy.parameters import TYPES, Parameter
 from sidecall.policy.table import Table
 from sidecall.policy.template import Group, Word, parse_group
 from sidecall.files.volumes import Volume
+from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _NO_ID = 2**32 - 1
 """What chown(2) and setresgid(2) take for "as it is"."""
+
+FORMATS = ("json", "text")
+"""Of the audit log: an object a line, or `key=value` pairs with JSON values for those that have spaces in them."""
 
 _UNLIMITED = 2**63 - 1
 """What setrlimit takes for no limit at all is one more. Source: Python's resource module."""
@@ -109,7 +112,7 @@ def _audit(table: Table) -> str:
     if target in {"", "-"}:
         return target
     target = _from_the_file(table, target)
-    if trouble := why_not_writable(target):
+    if trouble := _why_not_writable(target):
         table.fail("audit", f"a file that can be written ({trouble})", target)
     return target
 
@@ -168,6 +171,7 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
     mentioned = frozenset[str]().union(*(group.names for group in (*argv, *([directory] if directory else []))))
     for unused in parameters.keys() - mentioned:
         table.fail(f"parameters.{unused}", f"a parameter that argv mentions as {{{unused}}}")
+    user, home, run_as = _run_as(table)
     command = Command(
         name=name,
         argv=argv,
@@ -180,12 +184,14 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
         pass_directory=table.boolean("pass-cwd"),
         scratch=table.boolean("scratch") or SCRATCH in mentioned,
         grace=table.seconds("grace", None),
-        leaves_helpers=table.choice("leftovers", "stop", ("stop", "leave")) == "leave",
+        keeps_background=table.choice("background", "stop", ("stop", "keep")) == "keep",
         signals=table.signals("signals"),
         callers=table.optional_callers("callers"),
         stdin=table.boolean("stdin", default=True),
         passes=table.boolean("pass-descriptors", default=True),
-        identity=_identity(table),
+        user=user,
+        home=home,
+        run_as=run_as,
     )
     if command.pass_directory and not volumes:
         table.fail("pass-cwd", "volumes to choose from: declare them as [volumes.NAME]")
@@ -193,7 +199,8 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
     return command
 
 
-def _identity(table: Table) -> Identity:
+def _run_as(table: Table) -> tuple[str, str, RunAs]:
+    """Return the name of the user that a command runs as, that user's home directory, and the rest."""
     user, group, home = table.text("user"), table.text("group"), ""
     uid = gid = groups = None
     try:
@@ -214,16 +221,15 @@ def _identity(table: Table) -> Identity:
     umask = table.text("umask")
     if umask and not re.fullmatch("[0-7]{1,4}", umask):
         table.fail("umask", 'an octal number, such as "022"', umask)
-    return Identity(
-        user=user,
-        home=home,
-        uid=uid,
-        gid=gid,
-        groups=groups,
+    run_as = RunAs(
+        uid,
+        gid,
+        groups,
         umask=int(umask, 8) if umask else -1,
         nice=table.integer("nice", 0, 0, 39),
         limits=_limits(table.table("limits")),
     )
+    return user, home, run_as
 
 
 def _limits(table: Table) -> tuple[tuple[int, int], ...]:
@@ -297,21 +303,21 @@ def _parameter(name: str, table: Table, volumes: Sequence[Volume]) -> Parameter:
         name=name,
         type=kind,
         help=table.text("help"),
-        repeated=table.boolean("repeated"),
+        repeatable=table.boolean("repeatable"),
         optional=not is_flag and table.boolean("optional"),
         default=None if is_flag else _default(table),
         pattern=_pattern(table) if kind == "str" else None,
-        allow_leading_dash=kind == "str" and table.boolean("leading-dash"),
+        allow_leading_dash=kind == "str" and table.boolean("allow-leading-dash"),
         choices=table.texts("choices") if kind == "choice" else (),
         minimum=table.number("min") if is_number else None,
         maximum=table.number("max") if is_number else None,
         value=table.text("value", f"--{name}") if is_flag else "",
-        most=table.integer("most", Parameter.most, 1),
+        max_count=table.integer("max-count", Parameter.max_count, 1),
         secret=table.boolean("secret"),
         access=table.choice("access", "read", ("read", "write")) if is_path else "read",
         volumes=table.texts("volumes") if is_path else (),
-        hold=not is_path or table.boolean("hold", default=True),
-        replace=is_path and table.boolean("replace"),
+        pin=not is_path or table.boolean("pin", default=True),
+        atomic=is_path and table.boolean("atomic"),
     )
     table.finish()
     if is_path:
@@ -328,8 +334,8 @@ def _check_volumes(parameter: Parameter, table: Table, volumes: Mapping[str, Vol
     allowed = parameter.volumes or tuple(volumes)
     if parameter.access == "write" and not any(volumes[name].writable for name in allowed):
         table.fail("access", 'a volume that says `access = "write"`, too', "write")
-    if parameter.replace and parameter.access != "write":
-        table.fail("replace", 'a path with `access = "write"`', True)
+    if parameter.atomic and parameter.access != "write":
+        table.fail("atomic", 'a path with `access = "write"`', True)
 
 
 def _default(table: Table) -> str | None:
@@ -360,3 +366,15 @@ def _check_parameter(parameter: Parameter, table: Table) -> None:
             parameter.check(parameter.default.encode(), "/")
         except UsageError as error:
             table.fail("default", f"a value that fits ({error.reason})")
+
+
+def _why_not_writable(target: str) -> str:
+    """Return why a file cannot be appended to, as far as can be told without making or opening it; else nothing."""
+    if os.path.isdir(target):
+        return "it is a directory"
+    if os.path.exists(target):
+        return "" if os.access(target, os.W_OK) else "it may not be written"
+    above = os.path.dirname(target)
+    if not os.path.isdir(above):
+        return "its directory is not there"
+    return "" if os.access(above, os.W_OK | os.X_OK) else "its directory may not be written"

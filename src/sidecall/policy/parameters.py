@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecall.errors import UsageError
+from sidecall.files.paths import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,19 +32,19 @@ class Parameter:
         help: a sentence for the person who calls.
         optional: whether it may be missing.
         default: the value that stands in for a missing one, as text; None if there is none.
-        repeated: whether it may be given more than once.
+        repeatable: whether it can be given more than once.
         pattern: for str: a regular expression that must match the whole value.
         choices: for choice: the values allowed.
         minimum: for int and float: the least value allowed.
         maximum: for int and float: the greatest value allowed.
         value: for flag: the word that stands for the flag.
         allow_leading_dash: for str: whether a value may begin with `-`, and so look like an option to the tool.
-        most: for repeated: how many times it may be given.
+        max_count: for repeatable: how many times it can be given.
         secret: whether its value is kept out of logs and messages.
         access: for path: `read` or `write`.
         volumes: for path: the names of the volumes it may be on; empty for any.
-        hold: for path: whether the command gets a name for what was checked, instead of the volume's own path.
-        replace: for path: whether what is written appears in its place only when the command has returned 0.
+        pin: for path: whether the command gets a name for what was checked, instead of the volume's own path.
+        atomic: for path: whether what is written appears in its place only when the command has returned 0.
     """
 
     name: str
@@ -51,19 +52,19 @@ class Parameter:
     help: str = ""
     optional: bool = False
     default: str | None = None
-    repeated: bool = False
+    repeatable: bool = False
     pattern: str | None = None
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     value: str = ""
     allow_leading_dash: bool = False
-    most: int = 1000
+    max_count: int = 1000
     secret: bool = False
     access: str = "read"
     volumes: tuple[str, ...] = ()
-    hold: bool = True
-    replace: bool = False
+    pin: bool = True
+    atomic: bool = False
 
     def check(self, given: bytes, base: str) -> bytes:
         """Return the value that the command sees for what the caller gave.
@@ -132,10 +133,10 @@ def parse(
     given = _collect(declared, arguments, base, command)
     for name, parameter in declared.items():
         values = given.setdefault(name, [])
-        if len(values) > 1 and not parameter.repeated:
+        if len(values) > 1 and not parameter.repeatable:
             raise UsageError(f"--{name} is given {len(values)} times, but may be given once")
-        if len(values) > parameter.most:
-            raise UsageError(f"--{name} is given {len(values)} times, but may be given {parameter.most} times")
+        if len(values) > parameter.max_count:
+            raise UsageError(f"--{name} is given {len(values)} times, but may be given {parameter.max_count} times")
         if not values and parameter.default is not None:
             values.append(parameter.check(parameter.default.encode(), base))
         if not values and not parameter.optional and parameter.type != "flag":
@@ -174,3 +175,12 @@ def _declared_as(declared: Mapping[str, Parameter], word: bytes, command: str) -
         near = difflib.get_close_matches(text[2:], declared, 1)
         raise UsageError(f"{command} has no parameter {text}", f"did you mean --{near[0]}?" if near else hint)
     return parameter
+
+
+def shown(values: Mapping[str, tuple[bytes, ...]], secret: frozenset[str]) -> dict[str, list[str]]:
+    """Return parameters as text, with every secret one masked."""
+    return {
+        name: [MASK if name in secret else value.decode(errors="backslashreplace") for value in given]
+        for name, given in values.items()
+        if given
+    }

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, NoSuchCommand, UsageError
 from sidecall.protocol.messages import SIGNALS
-from sidecall.calls.audit import shown
-from sidecall.policy.config import SCRATCH, Command, Identity, Service
-from sidecall.policy.parameters import parse
+from sidecall.policy.config import SCRATCH, Command, Service
+from sidecall.policy.parameters import parse, shown
 from sidecall.policy.template import fill
+from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,9 +33,9 @@ class Plan:
         directory: its working directory; None for the server's own.
         timeout: seconds that it may run; None for no limit.
         grace: seconds between TERM and KILL.
-        leaves_helpers: whether processes that outlive the command are left running.
+        keeps_background: whether background processes are kept when the command has exited by itself.
         signals: the numbers of the signals that the caller may send.
-        identity: what it becomes before it runs.
+        run_as: user, groups, limits and the like.
         stdin: whether it gets the caller's stdin.
         parameters: what the caller said, as text for the audit log.
     """
@@ -45,9 +45,9 @@ class Plan:
     directory: bytes | None
     timeout: float | None
     grace: float
-    leaves_helpers: bool = False
+    keeps_background: bool = False
     signals: frozenset[int] = SIGNALS
-    identity: Identity = field(default_factory=Identity)
+    run_as: RunAs = RunAs()
     stdin: bool = True
     parameters: Mapping[str, object] = field(default_factory=dict)
 
@@ -61,7 +61,15 @@ def command_of(service: Service, call: Call) -> Command | None:
     return None if service.commands is None else declared_command(service, command_name(call.command))
 
 
-def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Paths, scratch: str = "") -> Plan:
+def plan(  # noqa: PLR0913 what a plan is made of
+    service: Service,
+    call: Call,
+    environ: Mapping[bytes, bytes],
+    paths: Paths,
+    scratch: str = "",
+    *,
+    timeout: float | None = None,
+) -> Plan:
     """Work out what a call executes.
 
     Args:
@@ -70,6 +78,7 @@ def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Pa
         environ: the server's own environment.
         paths: finds the files that the call names.
         scratch: the call's own directory, if its command wants one.
+        timeout: seconds that the client gives the command; None for no limit.
 
     Raises:
         NoSuchCommand: the command is not offered.
@@ -79,8 +88,8 @@ def plan(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Pa
     if b"\0" in call.directory + call.base:
         raise UsageError("a directory's name cannot have a NUL byte")
     if service.commands is None:
-        return _plan_any(service, call, environ)
-    return _plan_declared(service, call, environ, paths, scratch)
+        return _plan_any(service, call, environ, timeout)
+    return _plan_declared(service, call, environ, paths, scratch, timeout)
 
 
 def wants_help(service: Service, call: Call) -> bool:
@@ -109,17 +118,24 @@ def command_name(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
 
 
-def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes]) -> Plan:
+def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes], timeout: float | None) -> Plan:
     words = [call.command, *call.arguments]
     if not call.command or any(b"\0" in word for word in words):
         raise UsageError("a command's words cannot be empty or have a NUL byte")
     directory = call.directory or None
     shown = {"arguments": [word.decode(errors="backslashreplace") for word in call.arguments]}
     variables = {**environ, **_variables(call)}
-    return Plan(words, variables, directory, _timeout(call, None), service.grace, parameters=shown)
+    return Plan(words, variables, directory, timeout, service.grace, parameters=shown)
 
 
-def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes], paths: Paths, scratch: str) -> Plan:
+def _plan_declared(  # noqa: PLR0913, PLR0917 see `plan`
+    service: Service,
+    call: Call,
+    environ: Mapping[bytes, bytes],
+    paths: Paths,
+    scratch: str,
+    timeout: float | None,
+) -> Plan:
     command = declared_command(service, command_name(call.command))
     variables = _variables(call)
     for variable in variables:
@@ -144,8 +160,8 @@ def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes],
     declared = {os.fsencode(name): os.fsencode(value) for name, value in command.environment.items()}
     if scratch:
         declared[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
-    if command.identity.user:
-        declared = {**_login(command.identity), **declared}
+    if command.user:
+        declared = {**_login(command), **declared}
     directory = fill([command.directory], values)[0] if command.directory else None
     if call.directory:
         directory = paths.directory(call.directory)
@@ -153,20 +169,20 @@ def _plan_declared(service: Service, call: Call, environ: Mapping[bytes, bytes],
         argv=fill(command.argv, values),
         environ={**environ, **declared, **variables},
         directory=directory,
-        timeout=_timeout(call, command.timeout),
+        timeout=min((limit for limit in (timeout, command.timeout) if limit is not None), default=None),
         grace=service.grace if command.grace is None else command.grace,
-        leaves_helpers=command.leaves_helpers,
+        keeps_background=command.keeps_background,
         signals=command.signals,
-        identity=command.identity,
+        run_as=command.run_as,
         stdin=command.stdin,
         parameters=said,
     )
 
 
-def _login(identity: Identity) -> dict[bytes, bytes]:
+def _login(command: Command) -> dict[bytes, bytes]:
     """Return what a login sets. Source: environ(7)."""
-    user = os.fsencode(identity.user)
-    return {b"USER": user, b"LOGNAME": user, b"HOME": os.fsencode(identity.home)}
+    user = os.fsencode(command.user)
+    return {b"USER": user, b"LOGNAME": user, b"HOME": os.fsencode(command.home)}
 
 
 def _variables(call: Call) -> dict[bytes, bytes]:
@@ -177,9 +193,3 @@ def _variables(call: Call) -> dict[bytes, bytes]:
             raise UsageError("an environment variable must be NAME=VALUE without NUL bytes")
         variables[name] = value
     return variables
-
-
-def _timeout(call: Call, declared: float | None) -> float | None:
-    """The earlier of the caller's deadline and the declared one; a caller cannot extend it."""
-    wanted = call.timeout_ms / 1000 or None
-    return min((limit for limit in (wanted, declared) if limit is not None), default=None)

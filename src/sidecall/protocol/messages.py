@@ -85,11 +85,11 @@ _M = TypeVar("_M", bound=type[Message])
 @dataclass_transform(frozen_default=True)
 def _message(number: int, limit: int = CONTROL_LIMIT) -> Callable[[_M], _M]:
     def register(cls: _M) -> _M:
-        cls = dataclass(frozen=True)(cls)
-        cls.number, cls.limit = number, limit
-        cls.layout = tuple((str(field.type), field.name) for field in fields(cls))
-        MESSAGES[number] = cls
-        return cls
+        message = dataclass(frozen=True)(cls)
+        message.number, message.limit = number, limit
+        message.layout = tuple((str(field.type), field.name) for field in fields(message))
+        MESSAGES[number] = message
+        return message  # type: ignore[return-value]  # the class itself
 
     return register
 

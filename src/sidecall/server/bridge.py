@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from sidecall.errors import SidecallError
-from sidecall.server.notify import say, say_bug
+from sidecall.calls.log import log, log_bug
 from sidecall.supervise.control import Job
 from sidecall.supervise.process import SupervisorDied
 from sidecall.transport.credentials import peer_of
@@ -31,25 +31,25 @@ class Bridge:
         argv: the app and its arguments.
         max_children: how many run at once; further callers wait in the socket's backlog, in order.
         path: the service's socket.
-        log: gets a line for the start and the end of each app.
+        is_verbose: whether the log gets a line for the start and the end of each program.
     """
 
     drain = 5.0
-    _door: Acceptor
-    _keepers: SupervisorPool
+    _acceptor: Acceptor
+    _supervisors: SupervisorPool
 
-    def __init__(self, argv: Sequence[str], max_children: int, path: str, log: Callable[[str], None]) -> None:
+    def __init__(self, argv: Sequence[str], max_children: int, path: str, *, is_verbose: bool) -> None:
         self._argv = [os.fsencode(word) for word in argv]
         self._max_children = max_children
         self._path = path
-        self._log = log
+        self._log: Callable[[str], None] = log if is_verbose else lambda _: None
         self._ending = False
         self._apps: dict[asyncio.Task[None], Process | None] = {}
 
     def open(self, acceptors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
-        (self._door,) = acceptors
-        self._keepers = supervisors
+        (self._acceptor,) = acceptors
+        self._supervisors = supervisors
 
     def receive(self, _listener: str, sock: socket.socket) -> None:
         """Start an app for a connection; while as many as allowed run, the others wait at the acceptor."""
@@ -60,11 +60,11 @@ class Bridge:
         self._apps[task] = None
         task.add_done_callback(self._on_done)
         if len(self._apps) >= self._max_children:
-            self._door.shut()
+            self._acceptor.shut()
 
     async def reload(self) -> None:
         """Say that there is nothing to reload."""
-        say("a bridge has no configuration to read again")
+        log("a bridge has no configuration to read again")
 
     def reject_queued(self) -> None:
         """Start nothing more."""
@@ -87,21 +87,21 @@ class Bridge:
                 sock.setblocking(True)  # an app expects to wait in read(2)
                 environ = dict(os.environb) | ucspi_environment(sock, self._path)
                 streams = sock.fileno(), sock.fileno(), 2
-                job = Job(self._argv, environ, None, _GRACE, leave=False)
-                app = self._keepers.spawn(job, streams, partial(self._log, "an app starts"))
+                job = Job(self._argv, environ, None, _GRACE, keep_background=False)
+                app = self._supervisors.spawn(job, streams, on_started=partial(self._log, "an app starts"))
             self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
             ended = await app.ended()
         except SidecallError as error:
-            say(error.reason)
+            log(error.reason)
             return
         self._log(f"an app ended with wait status {ended.status}")
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._apps[task]
         if (error := task.exception()) is not None and not isinstance(error, SupervisorDied):
-            say_bug(error)
+            log_bug(error)
         if not self._ending:
-            self._door.open()
+            self._acceptor.open()
 
 
 def ucspi_environment(sock: socket.socket, path: str) -> dict[bytes, bytes]:

@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server.acceptor import Acceptor
-from sidecall.server.notify import notify, say
-from sidecall.supervise.descendants import end_children
+from sidecall.calls.log import log
+from sidecall.server.notify import notify
 from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.forkserver import ForkServer
 from sidecall.supervise.process import SupervisorPool, reset_inherited_signals
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
             ...
 
 
-_EXIT_NO_FORKSERVER = 70
+_EXIT_NO_FORK_SERVER = 70
 _WORDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -97,8 +97,6 @@ def run(offers: Mapping[str, ListenerSpec], server: Server) -> int:
             return asyncio.run(ServerRunner(opened, words, server, forkserver).live())
     finally:
         forkserver.close()
-        if forkserver.was_killed:
-            end_children()  # what it, or a supervisor killed as well, has left to this process
 
 
 class ServerRunner:
@@ -108,7 +106,7 @@ class ServerRunner:
         self._listeners = listeners
         self._words = words
         self._server = server
-        self._nursery = forkserver
+        self._fork_server = forkserver
         self._code = 0
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
@@ -121,12 +119,12 @@ class ServerRunner:
         acceptors = [
             Acceptor(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
         ]
-        supervisors = SupervisorPool(self._nursery)
+        supervisors = SupervisorPool(self._fork_server)
         self._server.open(acceptors, supervisors)
         for acceptor in acceptors:
             acceptor.open()
         for name, listener in self._listeners.items():
-            say(f"serving {listener.path} ({self._words[name]})")
+            log(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
         ending = await self._next_ending()
         notify("STOPPING=1")
@@ -173,10 +171,10 @@ class ServerRunner:
         """Reap the children that have ended: orphans, if this is the pid 1 of a container; else only the forkserver."""
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
-                if pid == self._nursery.pid:
-                    self._nursery.was_killed = True
-                    say("the process that starts commands has ended; so does the service")
-                    self._code = _EXIT_NO_FORKSERVER
+                if pid == self._fork_server.pid:
+                    self._fork_server.was_killed = True
+                    log("the fork server died; shutting down")
+                    self._code = _EXIT_NO_FORK_SERVER
                     self._signals.put_nowait(signal.SIGTERM)
 
 

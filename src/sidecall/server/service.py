@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
+import os
 import time
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
-from sidecall.protocol.messages import Pong
 from sidecall.calls.admission import SHUTTING_DOWN, Admission
-from sidecall.calls.threads import run_in_thread
 from sidecall.calls.audit import Audit
-from sidecall.server.notify import say
+from sidecall.calls.call import Host, Owner
+from sidecall.calls.events import Events, LogReader
+from sidecall.calls.log import log
+from sidecall.calls.threads import run_in_thread
+from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear
-from sidecall.server.session import Session, refuse
+from sidecall.policy.callers import UNMAPPED
+from sidecall.protocol.messages import Pong
+from sidecall.protocol.options import details
+from sidecall.server.session import Session
 from sidecall.transport.credentials import peer_of
+from sidecall.transport.hangups import HangUps
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from sidecall.calls.call import Call
     from sidecall.policy.config import Service
     from sidecall.server.acceptor import Acceptor
     from sidecall.supervise.process import SupervisorPool
-    from sidecall.transport.credentials import Peer
 
 
 TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
@@ -37,26 +44,35 @@ class CallService:
 
     Args:
         config: what is offered.
-        log: gets a line for each step of each call.
         read_config: reads the configuration again; None if there is none to read.
+        is_verbose: whether the log gets a line for each step of each call.
+
+    Attributes:
+        config: see above.
+        host: what its calls run in.
+        hang_ups: watches the connections of calls that wait.
     """
 
     supervisors: SupervisorPool
+    host: Host
+    hang_ups: HangUps
 
     def __init__(
-        self, config: Service, log: Callable[[str], None], read_config: Callable[[], Service] | None = None
+        self, config: Service, read_config: Callable[[], Service] | None = None, *, is_verbose: bool = False
     ) -> None:
         self.config = config
-        self.log = log
-        self.audit = Audit(config.audit, config.audit_format)
-        self.scratch = Scratch()
-        self.admission: Admission[Session] = Admission(config.slots, config.queue)
+        self._audit = Audit(config.audit, config.audit_format)
+        self._events = Events(*self._readers(is_verbose))
+        self._is_verbose = is_verbose
+        self._scratch = Scratch()
+        self._admission: Admission[Call] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: dict[int, int] = {}
+        self._connections: dict[tuple[str, int], int] = {}
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._ids = itertools.count(1)
+        self._run_token = base64.b32encode(os.urandom(5)).decode().lower()
+        self._serial = itertools.count(1)
         self._began = time.monotonic()
         self._ended = 0
 
@@ -65,68 +81,83 @@ class CallService:
         """Seconds that running calls have to end by themselves."""
         return self.config.drain
 
+    def new_id(self) -> str:
+        """Return the id of a new call: no other call has it, of this run of the server or another one."""
+        return f"{self._run_token}-{next(self._serial)}"
+
     def load(self) -> Pong:
         """Return how busy the service is."""
         return Pong(
-            running=self.admission.running,
-            slots=self.admission.slots,
-            queued=self.admission.waiting,
-            queue=self.admission.queue,
-            ended=self._ended,
-            uptime_ms=int((time.monotonic() - self._began) * 1000),
+            details(
+                {
+                    "running": self._admission.running,
+                    "slots": self._admission.slots,
+                    "queued": self._admission.waiting,
+                    "queue": self._admission.queue,
+                    "ended": self._ended,
+                    "uptime_ms": int((time.monotonic() - self._began) * 1000),
+                }
+            )
         )
 
-    def calls(self, peer: Peer) -> list[dict[str, object]]:
-        """Return what a peer may know of the calls there are."""
-        seen = (session.visible_to(peer) for session in self._sessions)
-        return [call for call in seen if call is not None]
+    def calls(self, asker: Owner) -> list[dict[str, object]]:
+        """Return what can be shown of the calls there are: each user's own, at the listener that it asks at.
 
-    def cancel_call(self, peer: Peer, call_id: str) -> dict[str, object]:
-        """Cancel a call as if its caller had gone; return what it was.
+        The server's user and root are shown all calls of that listener.
+        """
+        return [call.describe() for session in self._sessions if (call := session.call) and _can_see(asker, call.owner)]
+
+    def cancel_call(self, asker: Owner, call_id: str) -> dict[str, object]:
+        """Stop a call on request; return what it was.
 
         Raises:
-            UsageError: there is none, or the peer may not know of it.
+            UsageError: there is none, or it cannot be shown.
         """
-        for session in list(self._sessions):
-            if session.call_id == call_id and (call := session.visible_to(peer)) is not None:
-                self.log(f"call {call_id} is cancelled by uid {peer.uid}")
-                session.cancel()
-                return call
+        for session in self._sessions:
+            call = session.call
+            if call is not None and call.id == call_id and not call.has_ended and _can_see(asker, call.owner):
+                shown = call.describe()
+                call.stop("operator")
+                return shown
         raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
 
-    def leave(self, session: Session) -> None:
-        """Free the slot or the place of a session, if it has one, and start those whose turn it is."""
-        for following in self.admission.leave(session):
+    def release(self, call: Call) -> None:
+        """Free the slot or the place of a call, if it has one, and start those whose turn it is."""
+        for following in self._admission.leave(call):
             following.grant_slot()
 
-    def open(self, _doors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
+    def open(self, _acceptors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
         self.supervisors = supervisors
+        self.hang_ups = HangUps(asyncio.get_running_loop())
+        self.host = Host(self._admission, self.release, supervisors, self._scratch, self._events)
         with contextlib.suppress(RuntimeError):  # no room for a thread
             Thread(target=clear, name="clear", daemon=True).start()
 
     def receive(self, listener: str, sock: socket.socket) -> None:
-        """Serve one connection; one too many of a uid, or one too late, is refused before it is read."""
-        peer = peer_of(sock)
-        count = self._connections.get(peer.uid, 0)
-        if self.admission.closed or count >= self.config.per_caller:
-            refusal = ServiceBusy(*SHUTTING_DOWN) if self.admission.closed else TOO_MANY
-            self.log(f"uid {peer.uid} has {count} connections, one more is refused: {refusal.reason}")
-            with sock, contextlib.suppress(OSError):
-                sock.send(refuse(refusal))
-            return
-        self._connections[peer.uid] = count + 1
-        session = Session(self, sock, peer, listener, str(next(self._ids)))
+        """Serve one connection; one too many of a user at a listener, or one too late, is refused before it is read."""
+        owner = Owner(listener, peer_of(sock))
+        key = owner.key
+        count = self._connections.get(key, 0)
+        self._connections[key] = count + 1
+        session = Session(self, sock, owner)
         self._sessions[session] = None
         self._idle.clear()
-        session.hear()
+        if self._admission.closed or count >= self.config.per_caller:
+            error = ServiceBusy(*SHUTTING_DOWN) if self._admission.closed else TOO_MANY
+            if self._is_verbose:
+                log(f"uid {owner.peer.uid} has {count} connections, one more is refused: {error.reason}")
+            session.refuse(error)
+            return
+        session.start()
 
-    def forget(self, session: Session, peer: Peer) -> None:
+    def forget(self, session: Session) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
         del self._sessions[session]
-        self._connections[peer.uid] -= 1
-        if not self._connections[peer.uid]:
-            del self._connections[peer.uid]
+        key = session.owner.key
+        self._connections[key] -= 1
+        if not self._connections[key]:
+            del self._connections[key]
         self._ended += 1
         if not self._sessions:
             self._idle.set()
@@ -134,7 +165,7 @@ class CallService:
     async def reload(self) -> None:
         """Read the configuration again; keep the old one if the new one is wrong. To look up users may take long."""
         if self._read_config is None:
-            say("there is no configuration to read again")
+            log("there is no configuration to read again")
             return
         try:
             config = await run_in_thread(self._read_config)
@@ -142,33 +173,47 @@ class CallService:
                 raise ConfigError("other sockets, or other modes of them, need a restart")
             audit = Audit(config.audit, config.audit_format)
         except SidecallError as error:
-            say(f"the old configuration is kept: {error.reason}")
+            log(f"the old configuration is kept: {error.reason}")
             return
-        self.audit.close()
-        self.audit = audit
+        self._audit.close()
+        self._audit = audit
+        self._events.readers = self._readers(self._is_verbose)
         self.config = config
-        for following in self.admission.resize(config.slots, config.queue):
+        for following in self._admission.resize(config.slots, config.queue):
             following.grant_slot()
-        say("the configuration has been read again")
+        log("the configuration has been read again")
 
     def reject_queued(self) -> None:
         """Start nothing more; those that wait are told."""
-        self.admission.close()
+        self._admission.close()
         for session in list(self._sessions):
             session.reject_queued()
 
     def cancel(self, grace: float | None) -> None:
         """Stop every call, within `grace` seconds; None for what was configured."""
         for session in list(self._sessions):
-            session.cancel(grace)
+            session.stop("shutdown", grace)
 
     def close(self) -> None:
         """Remove what the service has made for itself; no call is left."""
-        self.scratch.close()
+        self._scratch.close()
 
     async def idle(self) -> None:
         """Wait until no session is left."""
         await self._idle.wait()
+
+    def _readers(self, is_verbose: bool) -> list[Callable[[str, Call, dict[str, object]], None]]:
+        readers: list[Callable[[str, Call, dict[str, object]], None]] = []
+        if is_verbose:
+            readers.append(LogReader(log))
+        if self._audit.is_kept:
+            readers.append(self._audit)
+        return readers
+
+
+def _can_see(asker: Owner, owner: Owner) -> bool:
+    uids = {0, os.geteuid(), owner.peer.uid} - {UNMAPPED}
+    return asker.listener == owner.listener and asker.peer.uid in uids
 
 
 def sockets(config: Service) -> list[tuple[str, int]]:

@@ -25,6 +25,7 @@ from sidecall.protocol.messages import Pass
 from sidecall.transport import descriptors
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Sequence
     from socket import socket
 
@@ -36,6 +37,9 @@ _RECEIVE_SIZE = 64 * 1024
 
 DISCARD_LIMIT = 4 * 1024 * 1024
 """Bytes that are read and discarded after the last message: more than two relayed streams can have in flight."""
+
+DISCARD_TIMEOUT = 5.0
+"""Seconds for that."""
 
 
 class Channel:
@@ -197,7 +201,7 @@ class ServerChannel(Channel):
     """The server's end: it receives no descriptors, and closes by a handshake.
 
     Args:
-        loop: see `Channel`.
+        loop: see `Channel`; asyncio's, since the handshake has a time limit.
         sock: see `Channel`.
         connection: see `Channel`.
         on_message: see `Channel`.
@@ -209,7 +213,7 @@ class ServerChannel(Channel):
 
     def __init__(
         self,
-        loop: Loop,
+        loop: asyncio.AbstractEventLoop,
         sock: socket,
         connection: Connection,
         on_message: Callable[[Message], None],
@@ -219,12 +223,14 @@ class ServerChannel(Channel):
         discard: Callable[[socket], None],
     ) -> None:
         super().__init__(loop, sock, connection, on_message, on_end)
+        self._timers = loop
         descriptors.keep_urgent_inline(sock)
         self.has_descriptors = False
         self._on_descriptors = on_descriptors
         self._discard = discard
         self._on_closed: Callable[[], None] | None = None
         self._discarded = -1
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def socket(self) -> socket:
@@ -261,13 +267,17 @@ class ServerChannel(Channel):
         """Close the socket now, and call back; if its queue holds descriptors it is discarded instead."""
         if self.closed:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         self._stop_waiting()
+        if self._on_closed is not None:
+            self._on_closed()
         if self.has_descriptors or self._holds_descriptors():
             self._discard(self._sock)
         else:
             self._sock.close()
-        if self._on_closed is not None:
-            self._on_closed()
+        self._on_message = self._on_end = self._on_descriptors = _ignore  # no circle is left
+        self._on_closed = None
 
     def _receive(self) -> bytes:
         data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
@@ -276,8 +286,10 @@ class ServerChannel(Channel):
         if not flags & MSG_CTRUNC:
             return self._sock.recv(len(data)) if data else data
         before = self.connection.offset_of_pass(data)
-        if before < 0 or self._carries(before):
+        if before < 0:
             raise ProtocolError("descriptors without Pass", "use the same release of sidecall on both sides")
+        if before and not descriptors.begin_at(self._sock, before):
+            raise DescriptorsLost("the descriptors are not with Pass alone", "relay the streams: `--relay`")
         if before:
             return self._sock.recv(before)
         self._loop.remove_reader(self._sock.fileno())
@@ -293,10 +305,6 @@ class ServerChannel(Channel):
         else:
             self._sock.recv(size)
         raise BlockingIOError
-
-    def _carries(self, size: int) -> bool:
-        """Tell whether the next `size` bytes carry descriptors."""
-        return bool(size and self._sock.recvmsg(size, 0, MSG_PEEK)[2] & MSG_CTRUNC)
 
     def _holds_descriptors(self) -> bool:
         """Tell whether unread descriptors are left, once no more can come."""
@@ -320,4 +328,9 @@ class ServerChannel(Channel):
             return
         self.shut_down_sending()
         self._discarded = 0
+        self._timer = self._timers.call_later(DISCARD_TIMEOUT, self.close)
         self._loop.add_reader(self._sock.fileno(), self.on_readable)
+
+
+def _ignore(*_: object) -> None:
+    pass

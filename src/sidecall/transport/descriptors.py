@@ -1,11 +1,14 @@
-"""Passing descriptors over a socket. Only the client's side: a server leaves receiving to supervisors.
+"""Passing descriptors over a socket: how a client sends them, and how a server looks for them without receiving any.
 
 Source: cmsg(3), unix(7).
 """
 
 from __future__ import annotations
 
-from socket import SCM_RIGHTS, SO_OOBINLINE, SOL_SOCKET, socket
+import mmap
+import os
+from functools import cache
+from socket import MSG_CTRUNC, MSG_PEEK, SCM_RIGHTS, SO_OOBINLINE, SOL_SOCKET, socket
 from struct import pack
 from typing import TYPE_CHECKING
 
@@ -24,3 +27,30 @@ def send(sock: socket, data: bytes, descriptors: Sequence[int]) -> int:
 def keep_urgent_inline(sock: socket) -> None:
     """Let an urgent byte (MSG_OOB) stand in line: outside it, a peek does not show the descriptors that it carries."""
     sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
+
+
+def begin_at(sock: socket, size: int) -> bool:
+    """Tell whether the next `size` bytes carry no descriptors, and what carries some begins right behind them.
+
+    A peek does not say where: it goes on to the first buffer of the queue that carries some, however few bytes are asked
+    for. So it is given memory that cannot be written behind the first `size` bytes. The kernel stops there, before it looks
+    at that buffer's descriptors; and it stops earlier if a buffer has bytes on both sides.
+    """
+    try:
+        peeked, _, flags, _ = sock.recvmsg_into([bytearray(size), _unwritable()], 0, MSG_PEEK)
+    except OSError:  # EFAULT: the first buffer has bytes on both sides
+        return False
+    return peeked == size and not flags & MSG_CTRUNC
+
+
+@cache
+def _unwritable() -> mmap.mmap:
+    """Return memory behind the end of its file: the kernel's write to it fails with EFAULT. Source: mmap(2)."""
+    file = os.memfd_create("unwritable", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(file, mmap.PAGESIZE)
+        memory = mmap.mmap(file, mmap.PAGESIZE)
+        os.ftruncate(file, 0)
+    finally:
+        os.close(file)
+    return memory

@@ -1,0 +1,50 @@
+"""Notices that peers hang up on sockets from which nothing is read. Source: epoll_ctl(2), EPOLLRDHUP."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecall.transport.channel import ServerChannel
+    from sidecall.transport.loop import Loop
+
+
+class HangUps:
+    """Calls back once when a peer has closed its connection, or its sending side.
+
+    An epoll of its own, itself watched on the loop: a loop can wait for data, but not for a hang-up behind unread data.
+
+    Args:
+        loop: where to wait.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        loop.add_reader(self._epoll.fileno(), self._on_readable)
+
+    def add(self, channel: ServerChannel, callback: Callable[[], None]) -> None:
+        """Watch a connection."""
+        fd = channel.socket.fileno()
+        self._watched[fd] = callback
+        self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
+
+    def remove(self, channel: ServerChannel) -> None:
+        """Watch a connection no longer, if it was; call it before the connection is closed."""
+        fd = channel.socket.fileno()
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _on_readable(self) -> None:
+        for fd, _ in self._epoll.poll(0):
+            if (callback := self._watched.get(fd)) is not None:
+                callback()
