@@ -325,7 +325,7 @@ class Call:
             end = End(ended, began - self._received_at, time.monotonic() - began, stopped)
             self._host.release(self)
             await execution.drained()
-            if end.ok and prepared.paths.replaces:
+            if end.ok and prepared.paths.has_outputs:
                 self._move("commit")
                 if failure := await run_in_thread(prepared.paths.commit):
                     self._host.events.emit(events.OUTPUT_FAILED, self, reason=failure)

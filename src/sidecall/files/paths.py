@@ -11,23 +11,22 @@ import contextlib
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
 from sidecall.files.beneath import open_beneath
-from sidecall.files.scratch import remove
+from sidecall.files.outputs import Output, OutputFailed
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from sidecall.files.volumes import VolumeMap, VolumePath, Volume
+    from sidecall.files.scratch import Scratch
+    from sidecall.files.volumes import Volume, VolumeMap, VolumePath
 
 MASK = "***"
 """Shown in place of what is secret."""
 
-_PREFIX = ".sidecall-"
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
@@ -50,40 +49,32 @@ class PathRule(Protocol):
     def atomic(self) -> bool: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
-class _Replacement:
-    """A file under way: made in a hidden directory beside its place, renamed into it when it is whole."""
-
-    parent: int
-    name: bytes
-    hidden: str
-    inside: int
-
-    def commit(self) -> None:
-        os.rename(self.name, self.name, src_dir_fd=self.inside, dst_dir_fd=self.parent)
-
-    def clear(self) -> None:
-        remove(self.hidden, dir_fd=self.parent)
-
-
 class Paths:
     """The files of one call. A context manager: leaving it lets go of all of them.
 
     Args:
         volume_map: where things are.
         private: a directory of the call's own for the links; None to only check.
+        scratch: has the server's directories on the volumes; None to only check.
         owner: the uid and gid that the command runs as, None for this process'. Another user may not use this process'
             descriptors: its files go by the volumes' own names, and are not held.
     """
 
-    def __init__(self, volume_map: VolumeMap, private: str | None, owner: tuple[int, int] | None = None) -> None:
-        self._atlas = volume_map
+    def __init__(
+        self,
+        volume_map: VolumeMap,
+        private: str | None,
+        scratch: Scratch | None = None,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        self._volume_map = volume_map
+        self._scratch = scratch
         self._private = private
         self._owner = owner
         self._holds = private is not None and owner is None
         self._held = contextlib.ExitStack()
-        self._replacements: list[_Replacement] = []
-        self._links = 0
+        self._outputs: list[Output] = []
+        self._directories = 0
         self.used: list[tuple[str, str]] = []
 
     def __enter__(self) -> Self:
@@ -103,15 +94,46 @@ class Paths:
             ServiceBusy: there is no room for another descriptor.
         """
         shown = MASK if parameter.secret else os.fsdecode(path)
-        place = self._atlas.resolve(path, shown)
+        place = self._volume_map.resolve(path, shown)
         self._check_volume(parameter, place.volume)
         self.used.append((place.volume.name, MASK if parameter.secret else os.fsdecode(place.relative)))
         try:
+            self._check_same_directory(path, place, is_secret=parameter.secret)
             if parameter.access == "write":
                 return self._to_write(parameter, place)
             return self._to_read(parameter, place)
         except OSError as error:
             raise _explain(error, parameter, shown, place.volume) from error
+
+    def _check_same_directory(self, path: bytes, place: VolumePath, *, is_secret: bool = False) -> None:
+        """Refuse a path that leads through a directory that only one side has mounted there.
+
+        The client sends which directories its path leads through. The deepest of them has to be the one that is there on
+        this side too; otherwise the same name is another file.
+
+        Raises:
+            CallDenied: it is not.
+            OSError: it is not there.
+        """
+        deepest, expected = self._volume_map.deepest_directory(path)
+        if expected is None:
+            return
+        root_length = len(path.rstrip(b"/")) - len(place.relative)
+        relative = deepest[root_length:] if len(deepest) > root_length else b""
+        status = os.fstat(self._open(type(place)(place.volume, relative)))
+        if (status.st_dev, status.st_ino) != expected:
+            shown = MASK if is_secret else repr(os.fsdecode(deepest))
+            raise CallDenied(
+                f"{shown} is a different directory for the server",
+                "mount it in both containers, or in neither: something is mounted inside the volume on one side only",
+                f"volumes.{place.volume.name}",
+            )
+
+    def _check_opened(self, parameter: PathRule, fd: int, place: VolumePath) -> None:
+        """Check the volume that a path has led to, which can be nested in the one that it began on."""
+        actual = self._volume_map.volume_of(fd)
+        if actual is not None and actual != place.volume:
+            self._check_volume(parameter, actual)
 
     def directory(self, path: bytes) -> bytes:
         """Return the working directory for the one that a caller named.
@@ -122,28 +144,28 @@ class Paths:
             ServiceBusy: there is no room for another descriptor.
         """
         shown = os.fsdecode(path)
-        place = self._atlas.resolve(path, shown)
+        place = self._volume_map.resolve(path, shown)
         try:
+            self._check_same_directory(path, place)
             fd = self._open(place)
         except OSError as error:
             raise _explain(error, None, shown, place.volume) from error
         return self._name_of(fd) if self._holds else _own_path(place)
 
     @property
-    def replaces(self) -> bool:
+    def has_outputs(self) -> bool:
         """Tell whether there is anything to commit."""
-        return bool(self._replacements)
+        return bool(self._outputs)
 
     def commit(self) -> str:
-        """Put every replaced file into its place; return what went wrong, or an empty string.
-
-        It takes long where a large file was there: the kernel gives its blocks back within rename(2).
-        """
-        for replacement in self._replacements:
+        """Put every atomic output into place; return what went wrong, or an empty string. It can take long."""
+        for output in self._outputs:
             try:
-                replacement.commit()
+                output.commit()
+            except OutputFailed as error:
+                return str(error)
             except OSError as error:
-                return f"{os.fsdecode(replacement.name)!r} could not be put into its place: {error.strerror}"
+                return f"cannot create {os.fsdecode(output.name)!r}: {error.strerror}"
         return ""
 
     def _check_volume(self, parameter: PathRule, volume: Volume) -> None:
@@ -163,6 +185,7 @@ class Paths:
 
     def _to_read(self, parameter: PathRule, place: VolumePath) -> bytes:
         fd = self._open(place)
+        self._check_opened(parameter, fd, place)
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UsageError(f"--{parameter.name} must be a file or a directory", parameter.help)
@@ -175,30 +198,47 @@ class Paths:
         if name in {b"", b".", b".."}:
             raise UsageError(f"--{parameter.name} must name a file to write", parameter.help)
         parent = self._open(type(place)(place.volume, above))
+        self._check_opened(parameter, parent, place)
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode):
                 raise UsageError(f"--{parameter.name} names something that is no regular file", parameter.help)
         directory, inside = _own_path(type(place)(place.volume, above)), parent
-        if self._private is not None and parameter.atomic:
-            hidden = self._hide(parent, name)
-            directory, inside = os.path.join(directory, os.fsencode(hidden.hidden)), hidden.inside
+        if self._private is not None and self._scratch is not None and parameter.atomic:
+            directory, inside = self._stage(place.volume, parent, name)
         if self._holds and parameter.pin:
             directory = self._link(b"at", self._name_of(inside))
         return os.path.join(directory, name)
 
-    def _hide(self, parent: int, name: bytes) -> _Replacement:
-        """Make a hidden directory in which the file is made until it is whole."""
-        hidden = _PREFIX + os.urandom(8).hex()
-        os.mkdir(hidden, 0o700, dir_fd=parent)
-        inside = os.open(hidden, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        self._held.callback(os.close, inside)
+    def _stage(self, volume: Volume, parent: int, name: bytes) -> tuple[bytes, int]:
+        """Return the directory that an atomic output is made in: its path, and a descriptor."""
+        assert self._private is not None and self._scratch is not None  # noqa: S101, PT018 as the caller knows
+        staged = None if volume.copies else self._stage_on_volume(volume)
+        if staged is None:
+            path = self._make_directory()
+            inside = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._held.callback(os.close, inside)
+        else:
+            path, inside = staged
         if self._owner is not None:
             os.chown(inside, *self._owner)
-        replacement = _Replacement(parent, name, hidden, inside)
-        self._replacements.append(replacement)
-        self._held.callback(replacement.clear)
-        return replacement
+        uids = {os.geteuid(), os.geteuid() if self._owner is None else self._owner[0]}
+        self._outputs.append(Output(parent, name, inside, uids, copies=staged is None))
+        return path, inside
+
+    def _stage_on_volume(self, volume: Volume) -> tuple[bytes, int] | None:
+        """Return a directory in the server's on a volume; None if the server cannot make one there."""
+        assert self._scratch is not None  # noqa: S101 as the caller knows
+        own, made = self._scratch.staging(volume.path), os.urandom(8).hex()
+        try:
+            inside = own.make(made)
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                return None
+            raise
+        self._held.callback(own.remove, made)
+        self._held.callback(os.close, inside)
+        return os.fsencode(os.path.join(own.path, made)), inside
 
     def _open(self, place: VolumePath) -> int:
         root = os.open(place.volume.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -214,12 +254,17 @@ class Paths:
 
     def _link(self, name: bytes, target: bytes) -> bytes:
         """Make a link in a directory of its own, so that it can have the name that the file has."""
-        assert self._private is not None  # noqa: S101 asked for by the callers of this method
-        self._links += 1
-        directory = os.path.join(os.fsencode(self._private), str(self._links).encode())
-        os.mkdir(directory)
-        os.symlink(target, os.path.join(directory, name))
-        return os.path.join(directory, name)
+        path = os.path.join(self._make_directory(), name)
+        os.symlink(target, path)
+        return path
+
+    def _make_directory(self) -> bytes:
+        """Make a directory in the call's own."""
+        assert self._private is not None  # noqa: S101 as its callers know
+        self._directories += 1
+        directory = os.path.join(os.fsencode(self._private), str(self._directories).encode())
+        os.mkdir(directory, 0o700)
+        return directory
 
 
 def _own_path(place: VolumePath) -> bytes:

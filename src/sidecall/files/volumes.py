@@ -8,6 +8,7 @@ caller that lies names other files of the same volumes, which it could have name
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,11 +29,13 @@ class Volume:
         name: what people call it.
         path: where this side has it.
         writable: whether commands may be given files to write.
+        copies: whether atomic outputs are copied to it, not renamed: see `outputs`.
     """
 
     name: str
     path: str
     writable: bool = False
+    copies: bool = False
 
     def words(self) -> str:
         """Return name, access and place, for people."""
@@ -61,11 +64,12 @@ class VolumeMap:
 
     def __init__(self, volumes: Sequence[Volume], directories: Sequence[bytes]) -> None:
         self._volumes = volumes
+        self._directories = {path: identity for identity, path in map(_read, directories)}
         if not directories:
             self._roots = {os.fsencode(volume.path): volume for volume in volumes}
             return
         known = _identities(volumes)
-        self._roots = {path: known[identity] for identity, path in map(_read, directories) if identity in known}
+        self._roots = {path: known[identity] for path, identity in self._directories.items() if identity in known}
 
     def resolve(self, path: bytes, shown: str = "") -> VolumePath:
         """Return where a caller's absolute path lies.
@@ -83,6 +87,33 @@ class VolumeMap:
         shared = "; ".join(volume.words() for volume in self._volumes) or "none"
         what = shown or os.fsdecode(path)
         raise CallDenied(f"{what!r} is on no volume that the service shares", f"shared are: {shared}", "volumes")
+
+
+    def deepest_directory(self, path: bytes) -> tuple[bytes, Identity | None]:
+        """Return the deepest directory of a path that the client has named, and which one it is; None if it named none."""
+        while (identity := self._directories.get(path)) is None and len(path) > 1:
+            path = os.path.dirname(path.rstrip(b"/")) or b"/"
+        return path, identity
+
+    def volume_of(self, fd: int) -> Volume | None:
+        """Return the volume that something opened is on, by the kernel's word: the innermost if volumes are nested.
+
+        Raises:
+            OSError: ESTALE if it is being moved.
+        """
+        if len(self._volumes) == 1:
+            return self._volumes[0]
+        known = _identities(self._volumes)
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        opened, named = os.fstat(fd), os.stat(path)
+        if (opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino):
+            raise OSError(errno.ESTALE, "it is being moved")
+        while True:
+            found = known.get((named.st_dev, named.st_ino))
+            if found is not None or path == "/":
+                return found
+            path = os.path.dirname(path)
+            named = os.stat(path)
 
 
 def _identities(volumes: Sequence[Volume]) -> Mapping[Identity, Volume]:

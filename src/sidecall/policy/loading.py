@@ -129,8 +129,9 @@ def _volume(name: str, table: Table) -> Volume:
     if not path:
         table.fail("path", "the path of a directory")
     access = table.choice("access", "read", ("read", "write"))
+    commit = table.choice("commit", "rename", ("rename", "copy"))
     table.finish()
-    return Volume(name, _from_the_file(table, path), access == "write")
+    return Volume(name, _from_the_file(table, path), access == "write", commit == "copy")
 
 
 def _listeners(root: Table, service: Service, callers: Callers) -> tuple[Listen, ...]:
@@ -307,7 +308,7 @@ def _parameter(name: str, table: Table, volumes: Sequence[Volume]) -> Parameter:
         optional=not is_flag and table.boolean("optional"),
         default=None if is_flag else _default(table),
         pattern=_pattern(table) if kind == "str" else None,
-        allow_leading_dash=kind == "str" and table.boolean("allow-leading-dash"),
+        allow_leading_dash=kind in {"str", "int", "float"} and table.boolean("allow-leading-dash"),
         choices=table.texts("choices") if kind == "choice" else (),
         minimum=table.number("min") if is_number else None,
         maximum=table.number("max") if is_number else None,
@@ -334,6 +335,10 @@ def _check_volumes(parameter: Parameter, table: Table, volumes: Mapping[str, Vol
     allowed = parameter.volumes or tuple(volumes)
     if parameter.access == "write" and not any(volumes[name].writable for name in allowed):
         table.fail("access", 'a volume that says `access = "write"`, too', "write")
+    if parameter.access == "write" and not parameter.atomic:
+        for name in allowed:
+            if volumes[name].writable and volumes[name].copies:
+                table.fail("atomic", f'`true`, since the volume {name} has `commit = "copy"`', False)
     if parameter.atomic and parameter.access != "write":
         table.fail("atomic", 'a path with `access = "write"`', True)
 
@@ -359,6 +364,8 @@ def _check_parameter(parameter: Parameter, table: Table) -> None:
         table.fail("", "another name: --help describes the command")
     if parameter.minimum is not None and parameter.maximum is not None and parameter.minimum > parameter.maximum:
         table.fail("min", f"at most max, which is {parameter.maximum:g}", parameter.minimum)
+    if parameter.minimum is not None and parameter.minimum < 0 and not parameter.allow_leading_dash:
+        table.fail("allow-leading-dash", "`true`, since min is negative: such a value looks like an option to the program")
     if parameter.type == "choice" and not parameter.choices:
         table.fail("choices", "at least one choice")
     if parameter.default is not None:

@@ -38,7 +38,8 @@ class Parameter:
         minimum: for int and float: the least value allowed.
         maximum: for int and float: the greatest value allowed.
         value: for flag: the word that stands for the flag.
-        allow_leading_dash: for str: whether a value may begin with `-`, and so look like an option to the tool.
+        allow_leading_dash: for str, int and float: whether a value can begin with `-`, and so look like an option to the
+            program.
         max_count: for repeatable: how many times it can be given.
         secret: whether its value is kept out of logs and messages.
         access: for path: `read` or `write`.
@@ -93,14 +94,14 @@ class Parameter:
 
     def _complaint(self, text: str) -> str:
         """Return what is wrong with a value, or an empty string."""
+        if text.startswith("-") and self.type != "choice" and not self.allow_leading_dash:
+            return "must not begin with a dash"
         if self.type == "int":
             return self._number_complaint(text, r"[+-]?[0-9]+", "a whole number")
         if self.type == "float":
             return self._number_complaint(text, r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", "a number")
         if self.type == "choice":
             return "" if text in self.choices else f"must be one of {', '.join(self.choices)}"
-        if text.startswith("-") and not self.allow_leading_dash:
-            return "must not begin with a dash"
         if self.pattern is not None and not re.fullmatch(self.pattern, text):
             return f"must match {self.pattern}"
         return ""

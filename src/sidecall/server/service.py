@@ -18,7 +18,7 @@ from sidecall.calls.events import Events, LogReader
 from sidecall.calls.log import log
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
-from sidecall.files.scratch import Scratch, clear
+from sidecall.files.scratch import Scratch, clear, writable_directory
 from sidecall.policy.callers import UNMAPPED
 from sidecall.protocol.messages import Pong
 from sidecall.protocol.options import details
@@ -132,7 +132,7 @@ class CallService:
         self.hang_ups = HangUps(asyncio.get_running_loop())
         self.host = Host(self._admission, self.release, supervisors, self._scratch, self._events)
         with contextlib.suppress(RuntimeError):  # no room for a thread
-            Thread(target=clear, name="clear", daemon=True).start()
+            Thread(target=clear, args=(_parents(self.config),), name="clear", daemon=True).start()
 
     def receive(self, listener: str, sock: socket.socket) -> None:
         """Serve one connection; one too many of a user at a listener, or one too late, is refused before it is read."""
@@ -214,6 +214,13 @@ class CallService:
 def _can_see(asker: Owner, owner: Owner) -> bool:
     uids = {0, os.geteuid(), owner.peer.uid} - {UNMAPPED}
     return asker.listener == owner.listener and asker.peer.uid in uids
+
+
+def _parents(config: Service) -> list[str]:
+    """Return the directories in which a server has directories of its own."""
+    with contextlib.suppress(SidecallError):
+        return [writable_directory(), *(volume.path for volume in config.volumes if volume.writable)]
+    return [volume.path for volume in config.volumes if volume.writable]
 
 
 def sockets(config: Service) -> list[tuple[str, int]]:
