@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -36,6 +37,7 @@ class Audit:
     def __init__(self, target: str, form: str) -> None:
         self._render = _as_json if form == "json" else _as_text
         self._fd = -1
+        self._is_torn = False  # whether the last line is incomplete: the next one begins a new line
         if target == "-":
             self._fd = os.dup(2)
         elif target:
@@ -57,10 +59,12 @@ class Audit:
         head |= {"uid": call.owner.peer.uid, "gid": call.owner.peer.gid}
         outcome = {} if event == ENDED else {"outcome": event}
         asked = {"command": call.command, "environment": call.environment_names(), "parameters": call.parameters}
-        line = self._render(head | outcome | fields | asked).encode() + b"\n"
+        line = self._render(head | outcome | fields | asked).encode(errors="backslashreplace") + b"\n"
         try:
-            write_now(self._fd, line)
+            write_now(self._fd, b"\n" + line if self._is_torn else line)
+            self._is_torn = False
         except OSError as error:
+            self._is_torn = self._is_torn or error.errno != errno.EAGAIN
             log(f"cannot write the audit log: {error.strerror}")
 
     def close(self) -> None:
@@ -71,7 +75,7 @@ class Audit:
 
 
 def _as_json(fields: Mapping[str, object]) -> str:
-    return json.dumps(fields)
+    return json.dumps(fields, default=str, ensure_ascii=False)
 
 
 def _as_text(fields: Mapping[str, object]) -> str:

@@ -230,7 +230,7 @@ class Call:
 
     def environment_names(self) -> list[str]:
         """Return the names of the variables that the client sets."""
-        return [os.fsdecode(entry.partition(b"=")[0]) for entry in self._request.environment]
+        return [entry.partition(b"=")[0].decode(errors="backslashreplace") for entry in self._request.environment]
 
     @property
     def parameters(self) -> Mapping[str, object]:

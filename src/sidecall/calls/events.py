@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from sidecall.calls.log import RateLimit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -65,12 +67,18 @@ class LogReader:
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
+        self._rate = RateLimit()
 
     def __call__(self, event: str, call: Call, fields: dict[str, object]) -> None:
         """Write the line of an event."""
+        omitted = self._rate.allows((event, call.owner.key))
+        if omitted is None:
+            return
         if event == RECEIVED:
             fields = {"uid": call.owner.peer.uid, "listener": call.owner.listener, "command": call.command}
         elif event == ENDED:
-            fields = {name: fields[name] for name in ("outcome", "value", "run", "stopped", "terminated") if name in fields}
+            fields = {
+                name: fields[name] for name in ("outcome", "value", "run", "stopped", "terminated") if name in fields
+            }
         pairs = "".join([f" {name}={value}" for name, value in fields.items() if value not in {"", None}])
-        self._log(f"call {call.id} {event}{pairs}")
+        self._log(f"call {call.id} {event}{pairs}{omitted}")

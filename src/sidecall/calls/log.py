@@ -7,9 +7,47 @@ import errno
 import os
 import select
 import stat
+import time
 import traceback
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from sidecall.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+MAX_REPEATED = 20
+"""Lines of one kind that are written within a second; a client must not fill the disk."""
+
+
+class RateLimit:
+    """Bounds how many lines of one kind are written.
+
+    Args:
+        now: returns the time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._second = 0
+        self._written: Counter[object] = Counter()
+        self._left_out: dict[object, int] = {}
+
+    def allows(self, kind: object) -> str | None:
+        """Return None if one more line of a kind is too many; else what to append to it: how many were left out."""
+        second = int(self._now())
+        if second != self._second:
+            left_out = {kind: n - MAX_REPEATED for kind, n in self._written.items() if n > MAX_REPEATED}
+            self._written.clear()
+            self._second = second
+            self._left_out = left_out
+        self._written[kind] += 1
+        if self._written[kind] > MAX_REPEATED:
+            return None
+        omitted = self._left_out.pop(kind, 0)
+        return f" omitted={omitted}" if omitted else ""
 
 
 def log(text: str) -> None:

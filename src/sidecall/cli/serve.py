@@ -11,8 +11,9 @@ sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio does wi
 
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import kill_self
-from sidecall.errors import UsageError
-from sidecall.policy.config import Listen, Service, default_slots, only_me
+from sidecall.errors import ConfigError, UsageError
+from sidecall.policy.config import Listen, Service, DEFAULT_SLOTS, only_me
+from sidecall.server.checks import check_machine, problems
 from sidecall.server.lifecycle import ListenerSpec, run
 from sidecall.policy.loading import load
 from sidecall.calls.log import log
@@ -27,7 +28,7 @@ USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
        sidecall serve --allow-any NAME
        sidecall serve [--max-children N] NAME APP [ARG...]"""
 ABOUT = """\
-ListenerSpec the commands of a configuration file, or any command (for development: whoever may connect may run anything),
+Offer the commands of a configuration file, or any command (for development: whoever may connect may run anything),
 or wire one app to each caller as a bridge."""
 
 OPTIONS = (
@@ -35,7 +36,7 @@ OPTIONS = (
     Option("--check", "", "only check the configuration"),
     Option("--volume", "NAME=PATH", "with --config: where a declared volume is on this side; may be repeated"),
     Option("--allow-any", "NAME", "offer any command under NAME; for development"),
-    Option("--slots", "N", "with --allow-any: calls that run at once; by default one for each processor"),
+    Option("--slots", "N", "with --allow-any: calls that run at once [default: 64]"),
     Option("--queue", "N", "with --allow-any: calls that may wait; 1000 by default"),
     Option("--grace", "SECONDS", "with --allow-any: time between TERM and KILL; 10 by default"),
     Option("--drain", "SECONDS", "with --allow-any: time that running calls have after TERM; 5 by default"),
@@ -83,6 +84,9 @@ def _serve_config(options: Parsed) -> int:
     mounts = dict(_volume(given) for given in options.all("volume"))
     service = load(file, mounts)
     if options.flag("check"):
+        check_machine(service)
+        if found := list(problems(service)):
+            raise ConfigError(f"{options.text('config')}: {'; '.join(found)}")
         commands = ", ".join(service.commands or ())
         print(f"{options.text('config')}: {service.name} offers {commands}")
         return 0
@@ -101,7 +105,7 @@ def _any_command(options: Parsed) -> Service:
     return Service(
         name=name,
         commands=None,
-        slots=options.integer("slots", default_slots(), 1),
+        slots=options.integer("slots", DEFAULT_SLOTS, 1),
         queue=options.integer("queue", 1000, 0),
         grace=options.seconds("grace") or 10.0,
         drain=options.seconds("drain") or 5.0,
@@ -110,6 +114,9 @@ def _any_command(options: Parsed) -> Service:
 
 
 def _serve_calls(options: Parsed, service: Service, reload: Callable[[], Service] | None = None) -> int:
+    check_machine(service)
+    for problem in problems(service):
+        log(problem)
     offers = {listen.name: _offer(service, listen) for listen in service.listeners}
     with contextlib.closing(CallService(service, reload, is_verbose=options.flag("verbose"))) as calls:
         code = run(offers, calls)

@@ -96,7 +96,9 @@ class Paths:
         shown = MASK if parameter.secret else os.fsdecode(path)
         place = self._volume_map.resolve(path, shown)
         self._check_volume(parameter, place.volume)
-        self.used.append((place.volume.name, MASK if parameter.secret else os.fsdecode(place.relative)))
+        self.used.append(
+            (place.volume.name, MASK if parameter.secret else place.relative.decode(errors="backslashreplace"))
+        )
         try:
             self._check_same_directory(path, place, is_secret=parameter.secret)
             if parameter.access == "write":

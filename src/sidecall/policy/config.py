@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied
 from sidecall.protocol.messages import SIGNALS
-from sidecall.policy.callers import Callers
+from sidecall.policy.callers import UNMAPPED, Callers
 from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ SCRATCH = "scratch"
 """The name that stands in templates for the call's own directory."""
 
 
-def default_slots() -> int:
-    """Return how many calls run at once if nobody says: one for each processor this process may use."""
-    return len(os.sched_getaffinity(0))
+DEFAULT_SLOTS = 64
+"""Calls that run at once. Most commands wait for something, and callers such as `make -j` and Snakemake bound their own
+number. With one slot for each processor, calls that are joined by a pipe or that call again hold each other up."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,14 @@ class Service:
         volumes: whose files commands may be given.
         audit: the file that gets a line for each call; `-` for stderr, empty for none.
         audit_format: `json` or `text`.
-        per_caller: connections that one uid may have at once.
+        per_caller: connections that one user can have at one listener.
+        bytes_per_caller: bytes of calls that the server holds for one user at one listener.
         withheld: the commands that `at` has left out, with the rule that did.
     """
 
     name: str
     commands: Mapping[str, Command] | None
-    slots: int = field(default_factory=default_slots)
+    slots: int = DEFAULT_SLOTS
     queue: int = 1000
     grace: float = 10.0
     drain: float = 5.0
@@ -125,16 +126,22 @@ class Service:
     audit: str = ""
     audit_format: str = "json"
     per_caller: int = 2000
+    bytes_per_caller: int = 64 * 1024 * 1024
     withheld: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, listener: str, peer: Peer) -> Service:
         """Return what a caller finds at a listener: the service with only the commands that it may call there.
+
+        The operator (root, and the user that the server runs as) can always ask, list and cancel, if not call.
 
         Raises:
             CallDenied: it may call nothing there.
         """
         listen = next((each for each in self.listeners if each.name == listener), None)
         if listen is None or not listen.callers.include(peer):
+            if listen is not None and is_operator(peer):
+                rule = f"callers of the listener {listener}"
+                return replace(self, commands={}, withheld=dict.fromkeys(self.commands or (), rule))
             raise CallDenied(
                 f"uid {peer.uid} may not call this service",
                 "the service's configuration has to name it, or a group of it, under `callers`",
@@ -150,6 +157,11 @@ class Service:
                 withheld[name] = f"commands.{name}.callers"
         offered = {name: command for name, command in self.commands.items() if name not in withheld}
         return replace(self, commands=offered, withheld=withheld)
+
+
+def is_operator(peer: Peer) -> bool:
+    """Tell whether a peer is root or the user that the server runs as; an unmapped user is neither."""
+    return peer.uid in {0, os.geteuid()} - {UNMAPPED}
 
 
 def only_me() -> Callers:

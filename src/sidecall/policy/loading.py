@@ -90,6 +90,7 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
         audit=_audit(head),
         audit_format=head.choice("audit-format", service.audit_format, FORMATS),
         per_caller=head.integer("per-caller", service.per_caller, 1),
+        bytes_per_caller=head.integer("bytes-per-caller", service.bytes_per_caller, 1),
     )
     callers = head.callers("callers", only_me())
     head.finish()
@@ -228,6 +229,7 @@ def _run_as(table: Table) -> tuple[str, str, RunAs]:
         groups,
         umask=int(umask, 8) if umask else -1,
         nice=table.integer("nice", 0, 0, 39),
+        oom_score_adj=table.integer("oom-score-adj", RunAs().oom_score_adj, 0, 1000),
         limits=_limits(table.table("limits")),
     )
     return user, home, run_as
@@ -365,7 +367,9 @@ def _check_parameter(parameter: Parameter, table: Table) -> None:
     if parameter.minimum is not None and parameter.maximum is not None and parameter.minimum > parameter.maximum:
         table.fail("min", f"at most max, which is {parameter.maximum:g}", parameter.minimum)
     if parameter.minimum is not None and parameter.minimum < 0 and not parameter.allow_leading_dash:
-        table.fail("allow-leading-dash", "`true`, since min is negative: such a value looks like an option to the program")
+        table.fail(
+            "allow-leading-dash", "`true`, since min is negative: such a value looks like an option to the program"
+        )
     if parameter.type == "choice" and not parameter.choices:
         table.fail("choices", "at least one choice")
     if parameter.default is not None:

@@ -19,6 +19,9 @@ from sidecall.files.paths import MASK
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_SHOWN = 200
+"""Bytes of an unknown parameter's name that are shown."""
+
 TYPES = ("str", "path", "int", "float", "choice", "flag")
 
 
@@ -167,11 +170,13 @@ def _collect(
 
 
 def _declared_as(declared: Mapping[str, Parameter], word: bytes, command: str) -> Parameter:
-    text = word.decode(errors="backslashreplace")
+    text = word[:_SHOWN].decode(
+        errors="backslashreplace"
+    )  # a long name is not compared with others: that takes seconds
     hint = f"`{command} --help` says what it takes"
     if not text.startswith("--"):
         raise UsageError(f"unexpected argument {text!r}: parameters are given as --name value", hint)
-    parameter = declared.get(text[2:])
+    parameter = declared.get(text[2:]) if len(word) <= _SHOWN else None
     if parameter is None:
         near = difflib.get_close_matches(text[2:], declared, 1)
         raise UsageError(f"{command} has no parameter {text}", f"did you mean --{near[0]}?" if near else hint)

@@ -67,6 +67,11 @@ class Connection:
             raise LocalProtocolError(violation)
         return frame
 
+    @property
+    def awaited(self) -> int:
+        """Return the length of the frame that has begun to arrive; 0 if none has."""
+        return HEADER.unpack_from(self._buffer)[0] if len(self._buffer) >= HEADER.size else 0
+
     def offset_of_pass(self, data: bytes) -> int:
         """Return where in bytes that come next a frame of PASS begins; -1 if there is none.
 
@@ -170,4 +175,3 @@ class Connection:
             return f"Data for stream {message.stream} is over its window"
         stream.credit -= len(message.data)
         return ""
-

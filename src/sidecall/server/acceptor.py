@@ -15,6 +15,9 @@ _PASSING_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_AFTER = 0.1
 """Seconds to wait when there are no descriptors left for another caller."""
 
+_BACKLOG = 4096
+"""Connections that can wait: see `transport.listener`."""
+
 _AT_ONCE = 64
 """Connections to take before others have their turn on the loop."""
 
@@ -47,10 +50,18 @@ class Acceptor:
         self._is_open = False
         self._loop.remove_reader(self._listening.fileno())
 
+    def replace(self, listening: socket.socket) -> None:
+        """Accept from another socket from now on; the old one can be closed already."""
+        listening.setblocking(False)
+        self._listening = listening
+        if self._is_open:
+            self.open()
+
     def close(self) -> None:
         """Let those in that are at the acceptor already, and no more."""
-        while self._take():
-            pass
+        for _ in range(_BACKLOG // _AT_ONCE):  # what was waiting; more can come than are taken
+            if not self._take():
+                break
         self.shut()
 
     def _take(self) -> bool:

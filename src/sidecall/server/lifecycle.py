@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.server.acceptor import Acceptor
 from sidecall.calls.log import log
+from sidecall.errors import ConfigError, ServiceBusy
 from sidecall.server.notify import notify
 from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.forkserver import ForkServer
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
 
 
 _EXIT_NO_FORK_SERVER = 70
+_WATCH_INTERVAL = 2.0
+"""Seconds between two looks at whether the sockets are still there."""
+
 _WORDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -117,7 +121,8 @@ class ServerRunner:
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()  # what has ended by now
         acceptors = [
-            Acceptor(loop, listener.sock, partial(self._server.receive, name)) for name, listener in self._listeners.items()
+            Acceptor(loop, listener.sock, partial(self._server.receive, name))
+            for name, listener in self._listeners.items()
         ]
         supervisors = SupervisorPool(self._fork_server)
         self._server.open(acceptors, supervisors)
@@ -126,7 +131,9 @@ class ServerRunner:
         for name, listener in self._listeners.items():
             log(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
+        watch = asyncio.create_task(self._watch_listeners(acceptors))
         ending = await self._next_ending()
+        watch.cancel()
         notify("STOPPING=1")
         for listener in self._listeners.values():
             listener.unlink()
@@ -144,6 +151,29 @@ class ServerRunner:
         supervisors.close()
         _stop_listening_to_signals(loop)
         return -ending if ending == signal.SIGINT else self._code
+
+    async def _watch_listeners(self, acceptors: Sequence[Acceptor]) -> None:
+        """Listen again where a socket has been removed; end the server where another one has taken its place."""
+        is_reported = False
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL)
+            for listener, acceptor in zip(self._listeners.values(), acceptors, strict=True):
+                old = listener.sock.fileno()
+                try:
+                    if listener.restore():
+                        asyncio.get_running_loop().remove_reader(old)
+                        acceptor.replace(listener.sock)
+                        log(f"the socket was removed; serving {listener.path} again")
+                        is_reported = False
+                except ServiceBusy as error:
+                    log(f"the socket was removed, and {error.reason}; shutting down")
+                    self._code = error.code
+                    self._signals.put_nowait(signal.SIGTERM)
+                    return
+                except ConfigError as error:
+                    if not is_reported:
+                        log(f"the socket was removed, and the server cannot replace it: {error.reason}")
+                    is_reported = True
 
     async def _next_ending(self) -> int:
         """Serve until INT or TERM, and return which."""

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import time
+from collections import Counter
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ from sidecall.calls.admission import SHUTTING_DOWN, Admission
 from sidecall.calls.audit import Audit
 from sidecall.calls.call import Host, Owner
 from sidecall.calls.events import Events, LogReader
-from sidecall.calls.log import log
+from sidecall.calls.log import RateLimit, log
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
 from sidecall.policy.callers import UNMAPPED
+from sidecall.policy.config import is_operator
 from sidecall.protocol.messages import Pong
 from sidecall.protocol.options import details
 from sidecall.server.session import Session
@@ -67,7 +69,8 @@ class CallService:
         self._scratch = Scratch()
         self._admission: Admission[Call] = Admission(config.slots, config.queue)
         self._read_config = read_config
-        self._connections: dict[tuple[str, int], int] = {}
+        self._connections: Counter[tuple[str, int]] = Counter()
+        self._bytes: Counter[tuple[str, int]] = Counter()
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -75,6 +78,7 @@ class CallService:
         self._serial = itertools.count(1)
         self._began = time.monotonic()
         self._ended = 0
+        self._refusals = RateLimit()
 
     @property
     def drain(self) -> float:
@@ -138,26 +142,42 @@ class CallService:
         """Serve one connection; one too many of a user at a listener, or one too late, is refused before it is read."""
         owner = Owner(listener, peer_of(sock))
         key = owner.key
-        count = self._connections.get(key, 0)
-        self._connections[key] = count + 1
+        self._connections[key] += 1
         session = Session(self, sock, owner)
         self._sessions[session] = None
         self._idle.clear()
-        if self._admission.closed or count >= self.config.per_caller:
-            error = ServiceBusy(*SHUTTING_DOWN) if self._admission.closed else TOO_MANY
-            if self._is_verbose:
-                log(f"uid {owner.peer.uid} has {count} connections, one more is refused: {error.reason}")
-            session.refuse(error)
-            return
-        session.start()
+        try:
+            if self._admission.closed:
+                raise ServiceBusy(*SHUTTING_DOWN)
+            if self._connections[key] > self.config.per_caller:
+                raise TOO_MANY
+            session.offer()
+        except SidecallError as error:
+            omitted = self._refusals.allows(key) if self._is_verbose else None
+            if omitted is not None:
+                log(f"connection refused uid={owner.peer.uid} listener={listener} reason={error.reason}{omitted}")
+            session.refuse(error, at_once=self._connections[key] > 2 * self.config.per_caller)
+        else:
+            session.start()
+
+    def reserve(self, owner: Owner, size: int) -> None:
+        """Count bytes that the server holds for a user.
+
+        Raises:
+            ServiceBusy: it would be more than `bytes_per_caller`.
+        """
+        if self._bytes[owner.key] + size > self.config.bytes_per_caller:
+            raise ServiceBusy("the calls of this user hold too much of the server's memory", "try again later")
+        self._bytes[owner.key] += size
 
     def forget(self, session: Session) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
         del self._sessions[session]
         key = session.owner.key
         self._connections[key] -= 1
+        self._bytes[key] -= session.reserved
         if not self._connections[key]:
-            del self._connections[key]
+            del self._connections[key], self._bytes[key]
         self._ended += 1
         if not self._sessions:
             self._idle.set()
@@ -212,8 +232,8 @@ class CallService:
 
 
 def _can_see(asker: Owner, owner: Owner) -> bool:
-    uids = {0, os.geteuid(), owner.peer.uid} - {UNMAPPED}
-    return asker.listener == owner.listener and asker.peer.uid in uids
+    is_own = asker.peer.uid == owner.peer.uid != UNMAPPED
+    return asker.listener == owner.listener and (is_own or is_operator(asker.peer))
 
 
 def _parents(config: Service) -> list[str]:

@@ -56,6 +56,7 @@ class Session:
         owner: see above.
         channel: the connection.
         call: what the client called; None before.
+        reserved: bytes that count as its owner's.
     """
 
     def __init__(self, service: CallService, sock: socket.socket, owner: Owner) -> None:
@@ -70,12 +71,14 @@ class Session:
             self._on_message,
             self._on_end,
             on_descriptors=self._on_pass,
+            on_awaited=self._reserve,
             discard=service.supervisors.discard,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._greeting: tuple[m.Message, ...] = (GREETING,)
         self._offered: tuple[Service, Service] | None = None
         self._streams: ClientStreams | None = None
+        self.reserved = 0
 
     def start(self) -> None:
         """Take what the client has sent by now, then listen: most have sent all of it."""
@@ -84,10 +87,17 @@ class Session:
         if not self.channel.has_descriptors:
             self.channel.start()
 
-    def refuse(self, error: SidecallError) -> None:
-        """Refuse the connection before anything is read from it."""
+    def refuse(self, error: SidecallError, *, at_once: bool) -> None:
+        """Refuse the connection before anything is read from it.
+
+        Args:
+            error: why.
+            at_once: whether it is closed without waiting for the client to read that.
+        """
         self.on_refused(error)
         self._close()
+        if at_once:
+            self.channel.close()
 
     def stop(self, cause: str, grace: float | None = None) -> None:
         """Stop the call, within `grace` seconds (None: its own); a connection without one is closed."""
@@ -157,7 +167,7 @@ class Session:
         elif isinstance(message, m.Ping):
             self._send(self._service.load())
         elif isinstance(message, m.Describe):
-            self._send(m.Description(describe(self._offer(), policy.command_name(message.command))))
+            self._send(m.Description(describe(self.offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
             self._send(m.Calls(json.dumps(self._service.calls(self.owner)).encode()))
         elif isinstance(message, m.Cancel):
@@ -184,9 +194,9 @@ class Session:
             if feature not in m.FEATURES:
                 name = feature[:100].decode(errors="backslashreplace")
                 raise ProtocolError(f"unknown feature {name!r}", "use the same release of sidecall on both sides")
-        self._offer()
+        self.offer()
 
-    def _offer(self) -> Service:
+    def offer(self) -> Service:
         """Return what the client can call here, by the configuration as it is now.
 
         Raises:
@@ -197,12 +207,23 @@ class Session:
             self._offered = config, config.at(self.owner.listener, self.owner.peer)
         return self._offered[1]
 
+    def _reserve(self, size: int) -> None:
+        """Count bytes that the server is going to hold.
+
+        Raises:
+            ServiceBusy: its owner has too many here.
+        """
+        if size > self.reserved:
+            self._service.reserve(self.owner, size - self.reserved)
+            self.reserved = size
+
     def _receive_call(self, request: m.Call) -> None:
-        if policy.wants_help(self._offer(), request):
-            self._send(m.Description(describe(self._offer(), policy.command_name(request.command))))
+        self._reserve(len(request.command) + sum(map(len, request.arguments)) + sum(map(len, request.environment)))
+        if policy.wants_help(self.offer(), request):
+            self._send(m.Description(describe(self.offer(), policy.command_name(request.command))))
             self._close()
             return
-        self.call = Call(self._service.new_id(), self.owner, request, self._offer, self._service.host, self)
+        self.call = Call(self._service.new_id(), self.owner, request, self.offer, self._service.host, self)
         if m.PASSED not in request.streams:
             self._begin()
 
@@ -278,7 +299,7 @@ def _terminated(count: int) -> m.Notice:
     processes = "1 background process was" if count == 1 else f"{count} background processes were"
     return m.Notice(
         f"{processes} terminated when the command had exited",
-        "have the command wait for them, or set `background = \"keep\"` in the service configuration",
+        'have the command wait for them, or set `background = "keep"` in the service configuration',
     )
 
 

@@ -208,6 +208,7 @@ class ServerChannel(Channel):
         on_end: see `Channel`.
         on_descriptors: called when a PASS with descriptors is next in the socket; nothing is read until
             `descriptors_taken`.
+        on_awaited: called with the length of a frame of which a part has come; it raises if that is too much.
         discard: disposes of a socket whose queue holds descriptors, without closing them here.
     """
 
@@ -220,6 +221,7 @@ class ServerChannel(Channel):
         on_end: Callable[[SidecallError | None], None],
         *,
         on_descriptors: Callable[[], None],
+        on_awaited: Callable[[int], None],
         discard: Callable[[socket], None],
     ) -> None:
         super().__init__(loop, sock, connection, on_message, on_end)
@@ -227,6 +229,7 @@ class ServerChannel(Channel):
         descriptors.keep_urgent_inline(sock)
         self.has_descriptors = False
         self._on_descriptors = on_descriptors
+        self._on_awaited = on_awaited
         self._discard = discard
         self._on_closed: Callable[[], None] | None = None
         self._discarded = -1
@@ -276,8 +279,13 @@ class ServerChannel(Channel):
             self._discard(self._sock)
         else:
             self._sock.close()
-        self._on_message = self._on_end = self._on_descriptors = _ignore  # no circle is left
+        self._on_message = self._on_end = self._on_descriptors = self._on_awaited = _ignore  # no circle is left
         self._on_closed = None
+
+    def _dispatch(self, data: bytes) -> None:
+        super()._dispatch(data)
+        if not self.closed and (awaited := self.connection.awaited):
+            self._on_awaited(awaited)
 
     def _receive(self) -> bytes:
         data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)

@@ -49,6 +49,7 @@ class Listener:
 
     def __init__(self, path: str, mode: int = 0o600) -> None:
         self.path = path
+        self._mode = mode
         _make_directory(path)
         if reason := why_insecure(path):
             raise ConfigError(reason, f"`chmod o-w {os.path.dirname(path)}`, or set its sticky bit: `chmod +t`")
@@ -94,6 +95,26 @@ class Listener:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def restore(self) -> bool:
+        """Listen again if the socket, its lock or its directory has been removed; return whether `sock` is a new one.
+
+        Raises:
+            ServiceBusy: another server has taken the place.
+            ConfigError: nothing can listen there now.
+        """
+        if self._inode is None or _inode(self.path) == self._inode:
+            return False
+        _make_directory(self.path)
+        if not _is_locked_by(self.path, self._lock):
+            lock = _take_lock(self.path)
+            os.close(self._lock)
+            self._lock = lock
+        _ensure_not_listening(self.path)
+        old = self.sock
+        self.sock, self._inode = _bind(self.path, self._mode)
+        old.close()
+        return True
 
     def unlink(self) -> None:
         """Remove the socket, if it is still ours: those that are connecting already are, but nobody else finds it."""
@@ -144,8 +165,14 @@ def _take_lock(path: str) -> int:
         os.close(lock)  # the holder before us removed it between our open and our lock
 
 
+def _is_locked_by(path: str, lock: int) -> bool:
+    held = os.fstat(lock)
+    return _inode(path + ".lock") == (held.st_dev, held.st_ino)
+
+
 def _release_lock(path: str, lock: int) -> None:
-    _unlink_if_there(path + ".lock")
+    if _is_locked_by(path, lock):  # else it is a successor's
+        _unlink_if_there(path + ".lock")
     os.close(lock)
 
 

@@ -1,0 +1,57 @@
+"""What keeps a server from taking calls, found at its start instead of at each call."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING
+
+from sidecall.errors import ConfigError, SidecallError
+from sidecall.files.scratch import writable_directory
+from sidecall.supervise.executable import find_executable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sidecall.policy.config import Command, Service
+
+MIN_DESCRIPTORS = 64
+"""Descriptors that a server needs for itself and a few calls."""
+
+
+def check_machine(service: Service) -> None:
+    """Check what every call needs.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < MIN_DESCRIPTORS:
+        raise ConfigError(
+            f"the limit of open files is {hard}, and the server needs at least {MIN_DESCRIPTORS}",
+            "raise it: `ulimit -n`, or `ulimits: nofile` in a compose file",
+        )
+    if not os.path.isdir("/proc/self/fd"):
+        raise ConfigError("/proc is not mounted", "mount it: the server finds the processes of a call there")
+    if any(map(_needs_directory, (service.commands or {}).values())):
+        try:
+            writable_directory()
+        except SidecallError as error:
+            raise ConfigError(error.reason, error.hint) from None
+
+
+def problems(service: Service) -> Iterator[str]:
+    """Yield what keeps single commands from being called, one sentence each."""
+    for volume in service.volumes:
+        if not os.path.isdir(volume.path):
+            yield f"volumes.{volume.name}: {volume.path} is not a directory here"
+    for name, command in (service.commands or {}).items():
+        program = os.fsdecode(command.argv[0].words[0].fill({}))
+        try:
+            find_executable(program, {**os.environ, **command.environment})
+        except SidecallError as error:
+            yield f"commands.{name}: {error.reason}"
+
+
+def _needs_directory(command: Command) -> bool:
+    return command.scratch or any(parameter.type == "path" for parameter in command.parameters.values())
