@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _table(answer: bytes) -> str:
-    lines = [f"{'call':<8}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
+    lines = [f"{'call':<14}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
     try:
         lines += map(_line, json.loads(answer))
     except MALFORMED as error:
@@ -47,4 +47,4 @@ def _table(answer: bytes) -> str:
 
 
 def _line(row: dict[str, object]) -> str:
-    return one_line(f"{row['call']:<8}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")
+    return one_line(f"{row['call']:<14}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")
