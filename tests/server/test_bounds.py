@@ -180,3 +180,19 @@ def test_a_successor_keeps_its_socket_and_its_lock(configured: Callable[..., Ser
     assert second.path.exists()
     assert second.path.with_name("x.sock.lock").exists()
     assert sidecall("exec", "x", "true").returncode == 0
+
+
+def test_a_client_that_waits_long_is_told_what_holds_the_slots(configured: Callable[..., Server]) -> None:
+    """Two calls joined by a pipe, with one slot, do not hold each other up in silence."""
+    server = configured("slots = 1")
+    call = encode(m.Call(b"wait", (), (), b"", b"", (), (), 2, 0, 0))
+    with connect(server) as first, connect(server) as second:
+        first.sendall(HELLO + call)
+        server.await_log("started")
+        second.settimeout(60)
+        second.sendall(HELLO + call)
+        answer = b""
+        while b"still waiting: all 1 slots are in use by wait (" not in answer:
+            piece = second.recv(65536)
+            assert piece, answer
+            answer += piece

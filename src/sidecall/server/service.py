@@ -22,7 +22,7 @@ from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
 from sidecall.policy.callers import UNMAPPED
 from sidecall.policy.config import is_operator
-from sidecall.protocol.messages import Pong
+from sidecall.protocol.messages import Notice, Pong
 from sidecall.protocol.options import details
 from sidecall.server.session import Session
 from sidecall.transport.credentials import peer_of
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from sidecall.server.acceptor import Acceptor
     from sidecall.supervise.process import SupervisorPool
 
+
+_SHOWN = 3
+"""Calls that are named as those that hold the slots."""
 
 TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
 
@@ -124,6 +127,19 @@ class CallService:
                 call.stop("operator")
                 return shown
         raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
+
+    def explain_wait(self, asker: Owner) -> Notice:
+        """Return what holds the slots, as far as it can be shown, and what to do about it."""
+        running = [call for call in self.calls(asker) if call["state"] == "running"]
+        shown = [f"{call['command']} ({call['call']}, {call['seconds']:.0f} s)" for call in running[:_SHOWN]]
+        more = self._admission.running - len(shown)
+        if more > 0:
+            shown.append(f"{more} more" if shown else f"{more} calls of other users")
+        return Notice(
+            f"still waiting: all {self._admission.slots} slots are in use by {', '.join(shown)}",
+            "raise `slots` in the service configuration; calls joined by a pipe need a slot each, "
+            "and so does a call that a running command makes",
+        )
 
     def release(self, call: Call) -> None:
         """Free the slot or the place of a call, if it has one, and start those whose turn it is."""

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 import sidecall
-from sidecall.calls.call import Call, Owner
+from sidecall.calls.call import QUEUED, Call, Owner
 from sidecall.calls.eager import begin
 from sidecall.calls.streams import ClientStreams
 from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
@@ -37,6 +37,9 @@ REQUEST_TIMEOUT = 10.0
 
 CLOSE_TIMEOUT = 10.0
 """Seconds that a client has to take the last message."""
+
+EXPLAIN_WAIT_AFTER = 5.0
+"""Seconds in the queue after which the client is told what holds the slots: two calls can wait for each other."""
 
 MAX_UNSENT = 2 * m.CALL_LIMIT
 """Bytes that can wait for a client to read them: more than two relayed streams have in flight, or an answer."""
@@ -75,6 +78,7 @@ class Session:
             discard=service.supervisors.discard,
         )
         self._timer: asyncio.TimerHandle | None = None
+        self._wait_timer: asyncio.TimerHandle | None = None
         self._greeting: tuple[m.Message, ...] = (GREETING,)
         self._offered: tuple[Service, Service] | None = None
         self._streams: ClientStreams | None = None
@@ -121,13 +125,14 @@ class Session:
 
     def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> ClientStreams:
         """Return the call's streams."""
-        self._service.hang_ups.remove(self.channel)
+        self._stop_waiting()
         self._streams = ClientStreams(self._loop, self.channel, modes, on_change)
         return self._streams
 
     def on_queued(self, ahead: int) -> None:
         """Report that the call waits. With descriptors in the socket nothing is read from it, so a hang-up is looked for."""
         self._send(m.Queued(ahead))
+        self._wait_timer = self._loop.call_later(EXPLAIN_WAIT_AFTER, self._explain_wait)
         if self.channel.has_descriptors:
             self._service.hang_ups.add(self.channel, self._on_hang_up)
 
@@ -287,10 +292,20 @@ class Session:
             self._timer.cancel()
             self._timer = None
 
+    def _explain_wait(self) -> None:
+        if self.call is not None and self.call.state == QUEUED:
+            self._send(self._service.explain_wait(self.owner))
+
+    def _stop_waiting(self) -> None:
+        self._service.hang_ups.remove(self.channel)
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+
     def _on_closed(self) -> None:
         """Let go of everything: nothing of a call waits for the garbage collector."""
         self._stop_timer()
-        self._service.hang_ups.remove(self.channel)
+        self._stop_waiting()
         self._service.forget(self)
         self.call = self._streams = self._offered = None
 
