@@ -37,7 +37,7 @@ parameters.level = {{ type = "int", min = 1, max = 9 }}
 [commands.replaced]
 argv = ["cp", "{{image}}", "{{output}}"]
 parameters.image = {{ type = "path" }}
-parameters.output = {{ type = "path", access = "write", replace = true }}
+parameters.output = {{ type = "path", access = "write", atomic = true }}
 """
 
 

@@ -48,7 +48,7 @@ start() {
     trap stop EXIT
     say "$ENGINE: two containers, hugin and builder, without any network"
     quietly compose up -d
-    in_builder sidecall ping --wait 30 hugin
+    in_builder sidecall ping --connect-timeout 30 hugin
 }
 
 run_pipeline() { # run_pipeline CORES WORK

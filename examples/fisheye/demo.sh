@@ -43,7 +43,7 @@ start_server() {
     say "sidecall serve --config examples/fisheye/hugin.toml --volume images=build/demo"
     sidecall serve --config "$HERE/hugin.toml" --volume "images=$DEMO" >"$DEMO/server.log" 2>&1 &
     server=$!
-    sidecall ping --wait 20 hugin || {
+    sidecall ping --connect-timeout 20 hugin || {
         cat "$DEMO/server.log" >&2
         exit 69
     }

@@ -38,7 +38,7 @@ say "two stock images, neither of them built"
 compose down --volumes >/dev/null 2>&1 || true
 trap stop EXIT
 compose up -d >"$DEMO/log" 2>&1 || { cat "$DEMO/log" >&2; exit 1; }
-compose exec -T caller sidecall ping --wait 30 tool
+compose exec -T caller sidecall ping --connect-timeout 30 tool
 
 say "in the caller"
 caller sidecall describe tool

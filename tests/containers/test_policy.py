@@ -25,7 +25,7 @@ access = "write"
 argv = ["sh", "-c", 'pwd -P; readlink -f "$1"; cat "$1" > "$2"', "-", "{in}", "{out}"]
 pass-cwd = true
 parameters.in = { type = "path" }
-parameters.out = { type = "path", access = "write", replace = true }
+parameters.out = { type = "path", access = "write", atomic = true }
 
 [commands.hello]
 argv = ["echo", "hello"]

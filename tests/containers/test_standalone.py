@@ -37,7 +37,7 @@ access = "write"
 [commands.copy]
 argv = ["cp", "{in}", "{out}"]
 parameters.in = { type = "path" }
-parameters.out = { type = "path", access = "write", replace = true }
+parameters.out = { type = "path", access = "write", atomic = true }
 
 [commands.whoami]
 argv = ["sh", "-c", "id -un; id -Gn; echo $HOME $USER"]

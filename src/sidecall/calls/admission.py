@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Call = TypeVar("Call")
 
 
-SHUTTING_DOWN = ("the service is shutting down", "call again when it is back: `--wait SECONDS`")
+SHUTTING_DOWN = ("the service is shutting down", "call again when it is back: `--connect-timeout SECONDS`")
 """Why nothing starts any more, and what a caller can do."""
 
 

@@ -83,7 +83,7 @@ def _usage(command: Description) -> str:
     for parameter in command["parameters"]:
         word = _option(parameter)
         word = word if parameter["required"] else f"[{word}]"
-        words.append(word + "..." if parameter.get("repeated") else word)
+        words.append(word + "..." if parameter.get("repeatable") else word)
     return " ".join(words)
 
 
@@ -98,7 +98,7 @@ def _explanation(parameter: Description) -> str:
     parts += [f"matches {parameter['pattern']}"] if "pattern" in parameter else []
     parts += [f"at least {parameter['min']:g}"] if "min" in parameter else []
     parts += [f"at most {parameter['max']:g}"] if "max" in parameter else []
-    parts += [f"up to {parameter['most']} times"] if parameter.get("repeated") else []
+    parts += [f"up to {parameter['max_count']} times"] if parameter.get("repeatable") else []
     parts += ["written"] if parameter.get("access") == "write" else []
     parts += [f"on the volume {' or '.join(parameter['volumes'])}"] if "volumes" in parameter else []
     parts += [f"default {parameter['default']}"] if "default" in parameter else []

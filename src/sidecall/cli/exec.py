@@ -27,7 +27,7 @@ this process ends as it ended, with the same exit code or by the same signal. Ev
 
 OPTIONS = (
     Option("--cwd", "DIR", "the command's working directory; a relative one is relative to yours"),
-    Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; may be repeated"),
+    Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; repeatable"),
     Option("--timeout", "SECONDS", "stop the command after that time and end with 124"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
     Option("--no-queue", "", "exit with 75 instead of waiting for a slot"),

@@ -34,7 +34,7 @@ or wire one app to each caller as a bridge."""
 OPTIONS = (
     Option("--config", "FILE", "offer the commands that FILE (TOML) declares"),
     Option("--check", "", "only check the configuration"),
-    Option("--volume", "NAME=PATH", "with --config: where a declared volume is on this side; may be repeated"),
+    Option("--volume", "NAME=PATH", "with --config: where a declared volume is on this side; repeatable"),
     Option("--allow-any", "NAME", "offer any command under NAME; for development"),
     Option("--slots", "N", "with --allow-any: calls that run at once [default: 64]"),
     Option("--queue", "N", "with --allow-any: calls that may wait; 1000 by default"),
