@@ -157,22 +157,22 @@ enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNEC
     {"--help", NULL, EXEC_OPTION_HELP},
 #define EXEC_USAGE "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
 #define EXEC_HELP \
-    "Run COMMAND of the service NAME as if it were local: its stdin, stdout and stderr are yours, signals reach it, and\n" \
-    "this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own.\n" \
+    "Run COMMAND of service NAME as if it were local: it inherits stdin, stdout and stderr, receives the signals sent to this\n" \
+    "process, and sets its exit status. Everything after COMMAND is passed to it.\n" \
     "\n" \
     "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]\n" \
     "\n" \
-    "  --cwd DIR                  the command's working directory; a relative one is relative to yours\n" \
-    "  --env NAME[=VALUE]         set a variable for the command, or pass yours on; may be repeated\n" \
-    "  --timeout SECONDS          stop the command after that time and end with 124\n" \
+    "  --cwd DIR                  run COMMAND in DIR, relative to the current working directory\n" \
+    "  --env NAME[=VALUE]         set an environment variable, or pass on the current value; repeatable\n" \
+    "  --timeout SECONDS          terminate COMMAND after SECONDS and exit with 124\n" \
     "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
     "  --no-queue                 exit with 75 instead of waiting for a slot\n" \
-    "  --no-stdin                 give the command an empty stdin\n" \
+    "  --no-stdin                 give COMMAND an empty stdin\n" \
     "  --relay                    relay the streams instead of passing their descriptors\n" \
-    "  --die-with-parent          end, and so cancel the call, when the process that started this one ends\n" \
-    "  --outcome-fd N             write how the call ended to descriptor N, as one line of JSON\n" \
-    "  -q, --quiet                do not say that the call waits\n" \
-    "  -v, --verbose              say each step on stderr\n" \
+    "  --die-with-parent          cancel the call when the parent process exits\n" \
+    "  --outcome-fd N             write the outcome to descriptor N, as one line of JSON\n" \
+    "  -q, --quiet                print neither waiting calls nor notices of the server\n" \
+    "  -v, --verbose              print each step to stderr\n" \
     "  -h, --help                 print this text\n"
 
 enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
@@ -180,12 +180,12 @@ enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
     {"--connect-timeout", "SECONDS", CONNECT_OPTION_CONNECT_TIMEOUT}, \
     {"-h", NULL, CONNECT_OPTION_HELP}, \
     {"--help", NULL, CONNECT_OPTION_HELP},
-#define CONNECT_USAGE "sidecall connect [OPTIONS] NAME APP [ARG...]"
+#define CONNECT_USAGE "sidecall connect [OPTIONS] NAME PROGRAM [ARG...]"
 #define CONNECT_HELP \
-    "Connect to the bridge NAME and become APP: the socket is its stdin and stdout, its stderr stays yours, and its exit\n" \
-    "status is this command's.\n" \
+    "Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and its exit status is\n" \
+    "that of this process.\n" \
     "\n" \
-    "usage: sidecall connect [OPTIONS] NAME APP [ARG...]\n" \
+    "usage: sidecall connect [OPTIONS] NAME PROGRAM [ARG...]\n" \
     "\n" \
     "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
     "  -h, --help                 print this text\n"
@@ -200,33 +200,33 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
     {"--help", NULL, PING_OPTION_HELP},
 #define PING_USAGE "sidecall ping [OPTIONS] NAME"
 #define PING_HELP \
-    "Ask the service NAME whether it is there. The question travels over its socket, so it works across network\n" \
-    "namespaces, and the exit code is fit for a health check: 0 if it answers, 69 if nobody does.\n" \
+    "Check whether service NAME responds, over its socket, so also across network namespaces. The exit code suits a health\n" \
+    "check: 0 if the service responds, 69 if not.\n" \
     "\n" \
     "usage: sidecall ping [OPTIONS] NAME\n" \
     "\n" \
     "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
-    "  --timeout SECONDS          how long to wait for the answer; 5 by default\n" \
+    "  --timeout SECONDS          wait up to SECONDS for the answer [default: 5]\n" \
     "  -q, --quiet                print nothing\n" \
     "  -h, --help                 print this text\n"
 
 #define MAIN_HELP \
-    "Run a command in the container next acceptor, over a socket on a shared volume.\n" \
+    "Run a command in another container, over a socket on a shared volume\n" \
     "\n" \
     "usage: sidecall COMMAND ...\n" \
     "\n" \
     "  exec      run a command of a service\n" \
-    "  describe  say what a service offers\n" \
-    "  ping      ask whether a service is there, and how busy it is\n" \
+    "  describe  show the commands of a service, or the usage of one\n" \
+    "  ping      check whether a service responds\n" \
     "  doctor    find out why a service cannot be reached\n" \
-    "  status    list the calls that a service has\n" \
-    "  kill      stop a call, whoever made it\n" \
-    "  serve     offer commands, or one app, under a name\n" \
-    "  connect   wire an app to a bridge\n" \
-    "  install   put this executable on a volume, for containers without Python\n" \
+    "  status    list the calls of a service\n" \
+    "  kill      cancel calls\n" \
+    "  serve     serve commands, or one program per connection\n" \
+    "  connect   run a program on a connection to a bridge\n" \
+    "  install   copy this executable to a volume, for containers without Python\n" \
     "\n" \
-    "`sidecall COMMAND --help` says more. `sidecall --version` prints the version.\n" \
-    "The sockets are in $SIDECALL_DIR, by default /run/sidecall.\n"
+    "`sidecall COMMAND --help` prints the options of COMMAND, `sidecall --version` the version.\n" \
+    "The sockets are in $SIDECALL_DIR, /run/sidecall by default.\n"
 
 #define NAME_INVALID_TEXT "invalid service name %s"
 #define NAME_INVALID_HINT "use a name such as `hugin`, or a path"
@@ -303,6 +303,7 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define SERVICE_MISSING_HINT "usage: %s"
 #define COMMAND_MISSING_TEXT "missing command"
 #define COMMAND_MISSING_HINT "usage: %s"
+#define ANSWER_UNEXPECTED_TEXT "the server answered %s with %s"
 #define PING_REPLY_TEXT "%s: %s, round trip %.1f ms, %llu of %llu slots in use, %llu of %llu waiting, %llu connections ended, up %.0f s"
 
 #endif

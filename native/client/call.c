@@ -3,8 +3,8 @@
  * connection is closed, and what arrived is written to stdout and stderr: a reader may take its time, as it may take it
  * with a local command. If descriptors do not get through, a second attempt relays all streams.
  *
- * Every wait ends. A server that answers nothing is given up after `--connect-timeout`, or after `--timeout` and
- * REPORT_MARGIN; one that does not report the end of a call with `--timeout` likewise, counted from STARTED. The third
+ * Every wait ends. A server that answers nothing is given up after `--connect-timeout`, or ANSWER_TIMEOUT; one that does
+ * not report the end of a call with `--timeout`, REPORT_MARGIN after that, counted from STARTED. The third
  * signal in a row ends the client; while output is flushed, the first does. After a signal, a timeout or a kill
  * output is flushed for FLUSH_TIME at the most. */
 
@@ -27,6 +27,7 @@
 enum {
     PATIENCE = 2, /* signals that the server is trusted to act on: it kills the command at the second INT */
     IN_A_ROW = 5000, /* milliseconds between signals that are counted together: a command may use INT for itself */
+    ANSWER_TIMEOUT = 30000, /* milliseconds for HELLO, unless there is a `--connect-timeout` */
     REPORT_MARGIN = 30000, /* milliseconds after `--timeout` for the server's grace period, 10 s by default */
     FLUSH_TIME = 5000, /* milliseconds for output that a reader does not take, after the call was stopped */
     LAST_SIGNAL = 64,
@@ -374,11 +375,8 @@ void begin_attempt(struct call *call, int sock, enum plan plan)
 {
     open_channel(&call->channel, sock);
     choose_modes(&call->request, call->types, call->no_stdin, plan);
-    call->deadline = 0;
-    if (call->request.connect_timeout > 0)
-        call->deadline = after(call->request.connect_timeout, 0);
-    else if (call->request.timeout > 0)
-        call->deadline = after(call->request.timeout, REPORT_MARGIN);
+    double connect_timeout = call->request.connect_timeout;
+    call->deadline = connect_timeout > 0 ? after(connect_timeout, 0) : after(0, ANSWER_TIMEOUT);
 }
 
 /* One connection's worth of a call. */

@@ -51,7 +51,7 @@ static bool on_message(const struct message *message, struct line *software)
     }
     case MESSAGE_PONG: return true;
     case MESSAGE_CALLS:
-    case MESSAGE_DESCRIPTION: return fail(EXIT_PROTOCOL, "the service answered PING with %s", payload.name);
+    case MESSAGE_DESCRIPTION: return fail(EXIT_PROTOCOL, ANSWER_UNEXPECTED_TEXT, "PING", payload.name);
     default: return false;
     }
 }

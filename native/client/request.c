@@ -129,8 +129,8 @@ static void note_directories_of(struct directories *directories, const char *bas
     static char root[] = "/";
     const char *equals = strchr(word, '='), *value = *word != '-' ? word : equals != NULL ? equals + 1 : "";
     char *path = joined(base, value, "");
-    if (path == NULL)
-        return; /* more words than a CALL may have */
+    if (path == NULL || *path != '/')
+        return; /* more than a CALL can hold; or relative, in a working directory that has been removed */
     size_t length = strlen(path);
     while (length > 0 && path[length - 1] == '/')
         length--;

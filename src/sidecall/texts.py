@@ -20,6 +20,11 @@ class Text(NamedTuple):
         return self.reason.format(**values), self.hint.format(**values)
 
 
+def quoted(text: str) -> str:
+    """Return a value as it stands in a sentence; what is not printable is escaped with the sentence."""
+    return f"'{text}'"
+
+
 NAME_INVALID = Text("invalid service name {name}", "use a name such as `hugin`, or a path")
 PATH_NOT_ABSOLUTE = Text("{path} is relative, but the working directory has been removed", "use an absolute path")
 PATH_TOO_LONG = Text("path too long: {path}")
@@ -112,6 +117,7 @@ PROGRAM_MISSING = Text("missing program", "usage: {usage}")
 SERVICE_MISSING = Text("missing service", "usage: {usage}")
 COMMAND_MISSING = Text("missing command", "usage: {usage}")
 
+ANSWER_UNEXPECTED = Text("the server answered {request} with {answer}")
 PING_REPLY = Text(
     "{name}: {software}, round trip {milliseconds:.1f} ms, {running:d} of {slots:d} slots in use, "
     "{queued:d} of {queue:d} waiting, {ended:d} connections ended, up {uptime:.0f} s"

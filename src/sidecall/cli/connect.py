@@ -1,10 +1,12 @@
-"""`sidecall connect`: become an app whose stdin and stdout are the socket of a bridge."""
+"""`sidecall connect`: become a program whose stdin and stdout are the socket of a bridge."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import os
+import signal
+from typing import TYPE_CHECKING
 
+from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.errors import UsageError
 from sidecall.supervise.executable import explain_exec, find_executable
@@ -14,10 +16,10 @@ from sidecall.transport.credentials import peer_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-USAGE = "sidecall connect [OPTIONS] NAME APP [ARG...]"
+USAGE = "sidecall connect [OPTIONS] NAME PROGRAM [ARG...]"
 ABOUT = """\
-Connect to the bridge NAME and become APP: the socket is its stdin and stdout, its stderr stays yours, and its exit
-status is this command's."""
+Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and its exit status is
+that of this process."""
 
 OPTIONS = (Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),)
 
@@ -29,10 +31,10 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) < 2:
-        raise UsageError("a service and an app are needed", f"usage: {USAGE}")
-    name, *app = options.args
+        raise UsageError(*(texts.PROGRAM_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
+    name, *argv = options.args
     path = socket_path(name, os.environ)
-    program = find_executable(app[0], os.environ)
+    program = find_executable(argv[0], os.environ)
     sock = connect(path, options.seconds("connect-timeout"))
     peer = peer_of(sock)
     environ = {
@@ -45,13 +47,13 @@ def main(words: Sequence[str]) -> int:
     _plug_in(sock.detach())
     _restore_signals()
     try:
-        os.execve(program, app, environ)
+        os.execve(program, argv, environ)
     except OSError as error:
-        raise explain_exec(error, app[0], None) from error
+        raise explain_exec(error, argv[0], None) from error
 
 
 def _plug_in(sock: int) -> None:
-    """Make a socket stdin and stdout; it may be there already, where one was closed."""
+    """Make a socket stdin and stdout; it can be one of them already, where one was closed."""
     for fd in (0, 1):
         if fd == sock:
             os.set_inheritable(fd, True)
@@ -62,8 +64,6 @@ def _plug_in(sock: int) -> None:
 
 
 def _restore_signals() -> None:
-    """Undo what Python ignores at its start and exec would keep: PIPE and XFSZ. Source: execve(2)."""
-    from signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal
-
-    for number in (SIGPIPE, SIGXFSZ):
-        signal(number, SIG_DFL)
+    """Restore SIGPIPE and SIGXFSZ, which Python ignores at its start; execve(2) would keep that."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)

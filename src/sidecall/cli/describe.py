@@ -1,12 +1,12 @@
-"""`sidecall describe`: what a service offers, for people and, with `--json`, for programs."""
+"""`sidecall describe`: the commands of a service, as text or as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.status import MALFORMED, as_json, describe
 from sidecall.errors import ProtocolError, UsageError, printable
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     Description = dict[str, Any]
 
 USAGE = "sidecall describe [OPTIONS] NAME [COMMAND]"
-ABOUT = "Say what the service NAME offers, or how COMMAND is called."
+ABOUT = "Show the commands of service NAME, or the usage of COMMAND."
 
 OPTIONS = (
-    Option("--json", "", "print the description as JSON"),
+    Option("--json", "", "print JSON"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
 
@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if not 1 <= len(options.args) <= 2:
-        raise UsageError("a service is needed, and perhaps a command", f"usage: {USAGE}")
+        raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
     name, command = (*options.args, "")[:2]
     answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("connect-timeout"))
     print(as_json(answer) + "\n" if options.flag("json") else render(answer), end="")
@@ -49,12 +49,12 @@ def render(answer: bytes) -> str:
     try:
         return "\n".join(map(printable, _text(json.loads(answer)).split("\n")))
     except MALFORMED as error:
-        raise ProtocolError("the service answered with something that is no description") from error
+        raise ProtocolError("the answer of the server is not a description") from error
 
 
 def _text(description: Description) -> str:
     if description["any_command"]:
-        return f"{description['service']} runs any command of its callers\n"
+        return f"{description['service']} runs any command\n"
     commands = [_command(description["service"], command) for command in description["commands"]]
     return "\n".join([*commands, *_volumes(description["volumes"])])
 
@@ -71,11 +71,11 @@ def _command(service: str, command: Description) -> str:
 
 
 def _volumes(volumes: dict[str, Description]) -> list[str]:
-    """Return the volumes as text; where a caller has them does not matter."""
+    """Return the volumes as text."""
     if not volumes:
         return []
-    rows = [f"  {name}: {each['path']} at the service, to {each['access']}\n" for name, each in volumes.items()]
-    return ["volumes for paths; a caller may have them at other places\n" + "".join(rows)]
+    rows = [f"  {name}: {each['path']} on the server, to {each['access']}\n" for name, each in volumes.items()]
+    return ["volumes for paths; clients can mount them elsewhere\n" + "".join(rows)]
 
 
 def _usage(command: Description) -> str:
@@ -107,7 +107,7 @@ def _explanation(parameter: Description) -> str:
 
 def _remarks(command: Description) -> Iterator[str]:
     if command["timeout"] is not None:
-        yield f"stopped after {command['timeout']:g} seconds"
+        yield f"terminated after {command['timeout']:g} seconds"
     if command["environment"]:
         yield f"takes {', '.join(command['environment'])} with --env"
     if command["working_directory"]:

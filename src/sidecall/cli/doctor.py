@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
 import json
 import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.doctor import PROBLEM, Finding, examine, examine_directory, services_in

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import fcntl
+import json
 import os
+import signal
+from typing import TYPE_CHECKING
 
-from sidecall.cli import CLOSED, print_error, say
+from sidecall import texts
+from sidecall.cli.describe import render
 from sidecall.cli.options import Option, help_text, parse
-from sidecall.client.call import Request, make_call
+from sidecall.cli.stderr import CLOSED, print_error, print_notice, say
+from sidecall.client.attempt import Reports, Request
+from sidecall.client.call import make_call
 from sidecall.client.signals import kill_self
-from sidecall.errors import ServiceUnavailable, SidecallError, UsageError, one_line
+from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
+from sidecall.supervise.kernel import die_with_parent
 from sidecall.transport.address import absolute, socket_path
 
 if TYPE_CHECKING:
@@ -18,25 +25,23 @@ if TYPE_CHECKING:
 
     from sidecall.cli.options import Parsed
 
-_SIGKILL = 9
-
 USAGE = "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
 ABOUT = """\
-Run COMMAND of the service NAME as if it were local: its stdin, stdout and stderr are yours, signals reach it, and
-this process ends as it ended, with the same exit code or by the same signal. Everything after COMMAND is its own."""
+Run COMMAND of service NAME as if it were local: it inherits stdin, stdout and stderr, receives the signals sent to this
+process, and sets its exit status. Everything after COMMAND is passed to it."""
 
 OPTIONS = (
-    Option("--cwd", "DIR", "the command's working directory; a relative one is relative to yours"),
-    Option("--env", "NAME[=VALUE]", "set a variable for the command, or pass yours on; repeatable"),
-    Option("--timeout", "SECONDS", "stop the command after that time and end with 124"),
+    Option("--cwd", "DIR", "run COMMAND in DIR, relative to the current working directory"),
+    Option("--env", "NAME[=VALUE]", "set an environment variable, or pass on the current value; repeatable"),
+    Option("--timeout", "SECONDS", "terminate COMMAND after SECONDS and exit with 124"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
     Option("--no-queue", "", "exit with 75 instead of waiting for a slot"),
-    Option("--no-stdin", "", "give the command an empty stdin"),
+    Option("--no-stdin", "", "give COMMAND an empty stdin"),
     Option("--relay", "", "relay the streams instead of passing their descriptors"),
-    Option("--die-with-parent", "", "end, and so cancel the call, when the process that started this one ends"),
-    Option("--outcome-fd", "N", "write how the call ended to descriptor N, as one line of JSON"),
-    Option("-q, --quiet", "", "do not say that the call waits"),
-    Option("-v, --verbose", "", "say each step on stderr"),
+    Option("--die-with-parent", "", "cancel the call when the parent process exits"),
+    Option("--outcome-fd", "N", "write the outcome to descriptor N, as one line of JSON"),
+    Option("-q, --quiet", "", "print neither waiting calls nor notices of the server"),
+    Option("-v, --verbose", "", "print each step to stderr"),
 )
 
 
@@ -54,8 +59,6 @@ def main(words: Sequence[str]) -> int:
     except SidecallError as error:
         result = from_error(error)
     if isinstance(result, bytes):
-        from sidecall.cli.describe import render
-
         print(render(result), end="")
         return 0
     if outcome_fd >= 0:
@@ -65,24 +68,28 @@ def main(words: Sequence[str]) -> int:
 
 def _call(options: Parsed) -> Outcome | bytes:
     request = _request(options)
-    verbose = options.flag("verbose")
+    quiet, verbose = options.flag("quiet"), options.flag("verbose")
 
     def on_queued(ahead: int) -> None:
-        if not options.flag("quiet"):
-            say(one_line(f"waiting for a slot of {options.args[0]}, {ahead} ahead"))
+        if not quiet:
+            say(texts.WAITING_FOR_SLOT(name=options.args[0], ahead=ahead)[0])
 
     def on_started(call_id: str) -> None:
         if verbose:
-            say(f"started as call {one_line(call_id)}")
+            say(f"started as call {call_id}")
         _let_go_of_streams()
 
-    return make_call(request, on_queued, on_started, forward_signals=True)
+    def on_notice(notice: str, hint: str) -> None:
+        if not quiet:
+            print_notice(notice, hint)
+
+    reports = Reports(on_queued, on_started, on_notice, on_lost_bytes=say)
+    return make_call(request, reports, forward_signals=True)
 
 
 def _request(options: Parsed) -> Request:
     if len(options.args) < 2:
-        missing = "a service and a command are" if not options.args else "a command is"
-        raise UsageError(f"{missing} missing", f"usage: {USAGE}")
+        raise UsageError(*(texts.COMMAND_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
     name, command, *arguments = options.args
     return Request(
         path=socket_path(name, os.environ),
@@ -101,21 +108,19 @@ def _request(options: Parsed) -> Request:
 def _variable(given: str) -> bytes:
     name, equals, _ = given.partition("=")
     if not name:
-        raise UsageError(f"--env takes NAME or NAME=VALUE, not {given!r}")
+        raise UsageError(*texts.VARIABLE_INVALID(given=texts.quoted(given)))
     if equals:
         return os.fsencode(given)
     if name not in os.environ:
-        raise UsageError(f"--env {name}: there is no such variable here", f"set it, or say --env {name}=VALUE")
+        raise UsageError(*texts.VARIABLE_NOT_SET(name=name))
     return os.fsencode(f"{name}={os.environ[name]}")
 
 
 def _outcome_fd(options: Parsed) -> int:
     if not options.flag("outcome-fd"):
         return -1
-    import fcntl
-
     fd = options.integer("outcome-fd", -1, 0)
-    not_open = UsageError(f"--outcome-fd {fd}: this descriptor is not open", f"open it with `{fd}>FILE`")
+    not_open = UsageError(*texts.OUTCOME_FD_CLOSED(fd=fd))
     if fd in CLOSED:
         raise not_open
     try:
@@ -125,15 +130,12 @@ def _outcome_fd(options: Parsed) -> int:
 
 
 def _write_outcome(outcome: Outcome, fd: int, options: Parsed) -> None:
-    import json
-
     line = json.dumps(outcome.as_dict()).encode() + b"\n"
     try:
         while line:
             line = line[os.write(fd, line) :]
     except OSError as error:
-        given = options.text("outcome-fd")
-        say(one_line(f"the outcome could not be written to descriptor {given}: {error.strerror}"))
+        say(texts.OUTCOME_NOT_WRITTEN(fd=options.text("outcome-fd"), error=error.strerror)[0])
 
 
 def _die_with_parent() -> None:
@@ -142,13 +144,11 @@ def _die_with_parent() -> None:
     A parent that ended before this process could ask has left it to another one: to one of another session, unless a
     process of this session collects orphans. A session's leader has a parent in another one from the start.
     """
-    from sidecall.supervise.kernel import die_with_parent
-
     parent = os.getppid()
-    die_with_parent(_SIGKILL)
+    die_with_parent(signal.SIGKILL)
     is_orphan = parent != 0 and os.getsid(0) not in {os.getpid(), _session_of(parent)}
     if is_orphan or os.getppid() != parent:
-        raise ServiceUnavailable("the parent has ended before the call was made", "nothing was started")
+        raise ServiceUnavailable(*texts.PARENT_ENDED())
 
 
 def _session_of(pid: int) -> int:
@@ -159,7 +159,7 @@ def _session_of(pid: int) -> int:
 
 
 def _let_go_of_streams() -> None:
-    """Leave stdin and stdout to the command: when it closes one, the other end has to see it."""
+    """Leave stdin and stdout to the command: when it closes one, the other end has to find that."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)
@@ -175,5 +175,5 @@ def _end_as(outcome: Outcome, *, verbose: bool) -> int:
         print_error(outcome)
     code = kill_self(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:
-        os._exit(code)  # nothing is left to clean up, and a normal exit takes milliseconds
+        os._exit(code)  # nothing is left to clean up
     return code

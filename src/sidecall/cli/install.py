@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import os
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.errors import CannotCreateOutput, UsageError
@@ -52,7 +52,9 @@ def install(program: str, directory: str) -> str:
         _replace(program, placed)
     except OSError as error:
         reason = f"cannot place {placed}: {error.strerror}"
-        raise CannotCreateOutput(reason, "name a directory on a volume that is writable here, with 10 MB free") from error
+        raise CannotCreateOutput(
+            reason, "name a directory on a volume that is writable here, with 10 MB free"
+        ) from error
     finally:
         os.umask(mask)
     return placed

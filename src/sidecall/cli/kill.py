@@ -1,10 +1,11 @@
-"""`sidecall kill`: stop calls."""
+"""`sidecall kill`: cancel calls."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import os
+from typing import TYPE_CHECKING
 
+from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.status import cancel
 from sidecall.errors import UsageError
@@ -29,7 +30,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) < 2:
-        raise UsageError("a service and a call are needed", f"usage: {USAGE}")
+        raise UsageError("missing call" if options.args else texts.SERVICE_MISSING.reason, f"usage: {USAGE}")
     name, *call_ids = options.args
     for call_id in call_ids:
         cancel(socket_path(name, os.environ), call_id)

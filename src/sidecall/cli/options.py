@@ -1,13 +1,14 @@
-"""Options before positional words, from a table that also makes the help text.
+"""Options before positional arguments, from a table that also makes the help text and the native client's tables.
 
-argparse would do, but importing it takes longer than a call; and here everything after the first positional word
-belongs to somebody else, as with `docker exec`.
+Everything after the first positional argument belongs to another program, as with `docker exec`; argparse would take it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecall import texts
 from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Option:
 
 
 class Parsed:
-    """What was given.
+    """The options and arguments given.
 
     Attributes:
         args: the positional arguments and all that follows them.
@@ -42,11 +43,11 @@ class Parsed:
         self._values: dict[str, list[str]] = {}
 
     def add(self, key: str, value: str) -> None:
-        """Remember a value; a flag's is empty."""
+        """Add a value; a flag's is empty."""
         self._values.setdefault(key, []).append(value)
 
     def flag(self, key: str) -> bool:
-        """Tell whether a flag was given."""
+        """Return whether an option was given."""
         return key in self._values
 
     def all(self, key: str) -> list[str]:
@@ -67,11 +68,11 @@ class Parsed:
         if not text:
             return 0.0
         try:
-            seconds = float(text)
+            seconds = float(text) if set(text) <= _NUMBER else -1.0
         except ValueError:
             seconds = -1.0
-        if not 0 < seconds < 1e9:
-            raise UsageError(f"--{key} takes a positive number of seconds, not {text!r}")
+        if not 0 < seconds < _MOST_SECONDS:
+            raise UsageError(*texts.SECONDS_INVALID(name=key, given=texts.quoted(text)))
         return seconds
 
     def integer(self, key: str, default: int, minimum: int) -> int:
@@ -82,21 +83,25 @@ class Parsed:
         """
         text = self.text(key, str(default))
         if not text.isascii() or not text.isdigit() or int(text) < minimum:
-            raise UsageError(f"--{key} takes a whole number of at least {minimum}, not {text!r}")
+            raise UsageError(*texts.NUMBER_INVALID(name=key, given=texts.quoted(text), minimum=minimum))
         return int(text)
 
 
 HELP = Option("-h, --help", "", "print this text")
 
+_NUMBER = set("0123456789+-.eE")
+_MOST_SECONDS = 1e9
+"""30 years."""
+
 
 def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhere: bool = False) -> Parsed:
-    """Read options up to the first positional word; `--` ends them too.
+    """Read options up to the first positional argument; `--` ends them too.
 
     Args:
         options: what there is, besides `--help`.
-        words: what was given.
+        words: the arguments of the subcommand.
         usage: the command's own name, for the hint.
-        anywhere: whether options may also stand after positional words.
+        anywhere: whether options can also follow positional arguments.
 
     Raises:
         UsageError: an option is unknown, lacks its value or has one too many.
@@ -117,7 +122,7 @@ def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhe
         name, equals, value = word.partition("=")
         option = known.get(name)
         if option is None:
-            raise UsageError(f"unknown option {name}", f"see `{usage} --help`")
+            raise UsageError(*texts.UNKNOWN_OPTION(name=name, usage=usage))
         if option is HELP:
             parsed.wants_help = True
             break
@@ -128,12 +133,12 @@ def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhe
 def _value(option: Option, name: str, inline: str | None, rest: list[str]) -> str:
     if not option.value:
         if inline is not None:
-            raise UsageError(f"{name} takes no value")
+            raise UsageError(*texts.NO_VALUE_TAKEN(name=name))
         return ""
     if inline is not None:
         return inline
     if not rest:
-        raise UsageError(f"{name} needs a value: {option.value}")
+        raise UsageError(*texts.VALUE_MISSING(name=name, value=option.value))
     return rest.pop(0)
 
 

@@ -1,10 +1,11 @@
-"""`sidecall ping`: is a service there, and how busy is it. Fit for a health check."""
+"""`sidecall ping`: whether a service responds, and how busy it is. Usable as a health check."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import os
+from typing import TYPE_CHECKING
 
+from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.status import ping
 from sidecall.errors import UsageError, one_line
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall ping [OPTIONS] NAME"
 ABOUT = """\
-Ask the service NAME whether it is there. The question travels over its socket, so it works across network
-namespaces, and the exit code is fit for a health check: 0 if it answers, 69 if nobody does."""
+Check whether service NAME responds, over its socket, so also across network namespaces. The exit code suits a health
+check: 0 if the service responds, 69 if not."""
 
 OPTIONS = (
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
-    Option("--timeout", "SECONDS", "how long to wait for the answer; 5 by default"),
+    Option("--timeout", "SECONDS", "wait up to SECONDS for the answer [default: 5]"),
     Option("-q, --quiet", "", "print nothing"),
 )
 
@@ -34,7 +35,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) != 1:
-        raise UsageError("one service is needed", f"usage: {USAGE}")
+        raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
     path = socket_path(options.args[0], os.environ)
     reply = ping(path, options.seconds("connect-timeout"), options.seconds("timeout") or 5.0)
     if not options.flag("quiet"):
@@ -44,10 +45,14 @@ def main(words: Sequence[str]) -> int:
 
 def describe_load(name: str, reply: PingReply) -> str:
     """Return a reply to PING as one line for a person."""
-    load = reply.load
-    return (
-        f"{name}: {one_line(reply.software)}, round trip {reply.round_trip * 1000:.1f} ms, "
-        f"{load.number(b'running')} of {load.number(b'slots')} slots in use, "
-        f"{load.number(b'queued')} of {load.number(b'queue')} waiting, "
-        f"{load.number(b'ended')} connections ended, up {load.number(b'uptime-ms') / 1000:.0f} s"
+    numbers = {
+        detail: reply.load.number(detail.encode()) for detail in ("running", "slots", "queued", "queue", "ended")
+    }
+    line, _ = texts.PING_REPLY(
+        name=one_line(name),
+        software=one_line(reply.software),
+        milliseconds=reply.round_trip * 1000,
+        uptime=reply.load.number(b"uptime-ms") / 1000,
+        **numbers,
     )
+    return line

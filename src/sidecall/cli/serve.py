@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio does without: 4 MB, and 10 ms of the start
 
+from sidecall.calls.log import log
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import kill_self
 from sidecall.errors import ConfigError, UsageError
-from sidecall.policy.config import Listen, Service, DEFAULT_SLOTS, only_me
+from sidecall.policy.config import DEFAULT_SLOTS, Listen, Service, only_me
+from sidecall.policy.loading import load
 from sidecall.server.checks import check_machine, problems
 from sidecall.server.lifecycle import ListenerSpec, run
-from sidecall.policy.loading import load
-from sidecall.calls.log import log
 from sidecall.server.service import CallService
 from sidecall.transport.address import absolute, socket_path
 from sidecall.transport.listener import Listener

@@ -1,11 +1,12 @@
-"""`sidecall status`: which calls a service has."""
+"""`sidecall status`: the calls of a service."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import json
 import os
+from typing import TYPE_CHECKING
 
+from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
@@ -19,7 +20,7 @@ ABOUT = """\
 List the calls of the service NAME that wait or run: your own, or all if you are root or run the service."""
 
 OPTIONS = (
-    Option("--json", "", "print them as JSON"),
+    Option("--json", "", "print JSON"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
 
@@ -31,7 +32,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) != 1:
-        raise UsageError("one service is needed", f"usage: {USAGE}")
+        raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
     answer = calls(socket_path(options.args[0], os.environ), options.seconds("connect-timeout"))
     print(as_json(answer) if options.flag("json") else _table(answer))
     return 0
@@ -42,7 +43,7 @@ def _table(answer: bytes) -> str:
     try:
         lines += map(_line, json.loads(answer))
     except MALFORMED as error:
-        raise ProtocolError("the service answered with something that is no list of calls") from error
+        raise ProtocolError("the answer of the server is not a list of calls") from error
     return "\n".join(lines)
 
 

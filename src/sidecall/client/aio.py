@@ -8,18 +8,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sidecall.client.api import Streams, completed, request_for
-from sidecall.client.call import Attempt, stream_mode_plans
+from sidecall.client.attempt import Attempt, Reports
+from sidecall.client.streams import stream_plans
 from sidecall.errors import DescriptorsLost
-from sidecall.protocol.messages import PASSED
 from sidecall.transport.address import connect_once, pause_after
 
 if TYPE_CHECKING:
-    from socket import socket
     from collections.abc import Callable, Mapping, Sequence
+    from socket import socket
 
     from sidecall.client.api import CompletedCall, Stream, Text
-    from sidecall.client.call import Modes, Request
+    from sidecall.client.attempt import Request
+    from sidecall.client.streams import StreamPlan
     from sidecall.outcome import Outcome
+    from sidecall.transport.loop import Timer
 
 
 async def run_async(
@@ -41,32 +43,40 @@ async def run_async(
 ) -> CompletedCall:
     """Run a command of a service, and wait for its end on the running event loop.
 
-    Takes, returns and raises what `run` does. Cancelling the task, by `asyncio.timeout` for one, cancels the call:
-    everything that it started is stopped, within the command's grace period, and the cancellation goes on once nothing
-    of it is left. Cancelling once more does not wait for that; it happens all the same.
+    Takes, returns and raises what `run` does. Cancelling the task, by `asyncio.timeout` for one, cancels the call: all
+    its processes are terminated within the command's grace period, and the cancellation continues once none is left.
+    Cancel again to return immediately; the server finishes the cleanup.
     """
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, connect_timeout=connect_timeout, queue=queue, relay=relay
+            service,
+            command,
+            fds,
+            cwd=cwd,
+            env=env,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            queue=queue,
+            relay=relay,
         )
         return completed(await _call(request), streams, check=check)
 
 
 async def _call(request: Request) -> Outcome | bytes:
-    for modes in stream_mode_plans(request):
+    for plan in stream_plans(request.streams, relay=request.relay):
         try:
-            return await _attempt(request, modes)
+            return await _attempt(request, plan)
         except DescriptorsLost:
-            if PASSED not in modes:
+            if not plan.passes:
                 raise
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
-async def _attempt(request: Request, modes: Modes) -> Outcome | bytes:
+async def _attempt(request: Request, plan: StreamPlan) -> Outcome | bytes:
     done = asyncio.Event()
     sock = await _connect(request.path, request.connect_timeout)
-    attempt = Attempt(AnyFileLoop(asyncio.get_running_loop()), sock, request, modes, on_done=done.set)
+    attempt = Attempt(AnyFileLoop(asyncio.get_running_loop()), sock, request, plan, Reports(), done.set)
     try:
         attempt.start()
         await _wait(attempt, done)
@@ -82,7 +92,7 @@ async def _wait(attempt: Attempt, done: asyncio.Event) -> None:
         await done.wait()
     except asyncio.CancelledError:
         attempt.cancel()
-        await done.wait()  # another cancellation leaves at once
+        await done.wait()  # another cancellation ends that at once
         raise
 
 
@@ -139,6 +149,10 @@ class AnyFileLoop:
             self._loop.remove_writer(fd)
         else:
             handle.cancel()
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
+        """See `Loop.call_later`."""
+        return self._loop.call_later(delay, callback)
 
     def _call(self, handles: dict[int, asyncio.Handle], fd: int, callback: Callable[[], None]) -> None:
         handles[fd] = self._loop.call_soon(partial(self._call_again, handles, fd, callback))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecall.client.call import Request, make_call
+from sidecall.client.attempt import Request
+from sidecall.client.call import make_call
 from sidecall.errors import NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import SIGNALED, Outcome
 from sidecall.transport.address import absolute, socket_path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Protocol, Self
 
-    from sidecall.client.call import Fds
+    from sidecall.client.streams import Fds
 
     class HasFileno(Protocol):
         """An open file, a pipe's end, a socket: anything with a descriptor."""
@@ -113,7 +114,15 @@ def run(
     with Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service, command, fds, cwd=cwd, env=env, timeout=timeout, connect_timeout=connect_timeout, queue=queue, relay=relay
+            service,
+            command,
+            fds,
+            cwd=cwd,
+            env=env,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            queue=queue,
+            relay=relay,
         )
         return completed(make_call(request), streams, check=check)
 

@@ -1,29 +1,29 @@
-"""What a caller tells of the directories that its paths lead through, so that the service can find them at its own place.
-
-On the exec path: it imports nothing but `os`.
-"""
+"""What a client sends about the directories that its paths lead through: the server looks for them at its own mount points."""
 
 from __future__ import annotations
 
 import os
 import stat
 
-_MOST_WORDS = 64
-_MOST_DIRS = 128
+_MOST_ARGUMENTS = 64
+_MOST_DIRECTORIES = 128
 
 
-def directory_ids(base: bytes, words: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return `DEVICE:INODE:PATH` for each directory that a working directory and the paths among some words lead through.
+def directory_ids(base: bytes, arguments: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return `DEVICE:INODE:PATH` for each directory that a working directory and some paths lead through.
 
     Args:
-        base: the working directory, which relative words are relative to.
-        words: what may be paths; of `--name=value` only the value may be one.
+        base: the working directory, which relative paths are relative to.
+        arguments: what can be paths; of `--name=value` only the value can be one.
     """
     found: dict[bytes, bytes] = {}
-    for word in (b"", *words[:_MOST_WORDS]):
-        value = word.partition(b"=")[2] if word.startswith(b"-") else word
-        path = os.path.join(base, value).rstrip(b"/") or b"/"
-        while path not in found and len(found) < _MOST_DIRS:
+    for argument in (b"", *arguments[:_MOST_ARGUMENTS]):
+        value = argument.partition(b"=")[2] if argument.startswith(b"-") else argument
+        path = os.path.join(base, value)
+        if not path.startswith(b"/"):
+            continue  # relative, in a working directory that has been removed
+        path = path.rstrip(b"/") or b"/"
+        while path not in found and len(found) < _MOST_DIRECTORIES:
             found[path] = _entry(path)
             path = os.path.dirname(path)
     return tuple(entry for entry in found.values() if entry)

@@ -5,10 +5,10 @@ Each check adds a finding, in the order in which a call meets them: files, direc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import errno
 import os
 import stat
+from dataclasses import dataclass
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts
@@ -21,7 +21,7 @@ from sidecall.errors import (
     ServiceUnavailable,
     SidecallError,
 )
-from sidecall.transport.address import explain, why_insecure, short_form
+from sidecall.transport.address import explain, short_form, why_insecure
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
@@ -77,7 +77,9 @@ def services_in(directory: str) -> list[str]:
 
 
 def _mount_line(directory: str) -> str:
-    return f'volumes: ["ipc:{directory}"]      # in both services of the compose file, and `volumes: {{ipc: }}` at its end'
+    return (
+        f'volumes: ["ipc:{directory}"]      # in both services of the compose file, and `volumes: {{ipc: }}` at its end'
+    )
 
 
 def _look_at_volume(directory: str) -> list[Finding]:
@@ -125,7 +127,9 @@ def _look_at_socket(path: str) -> list[Finding]:
     if not stat.S_ISSOCK(found.st_mode):
         is_directory = stat.S_ISDIR(found.st_mode)
         text = f"{path} is a {'directory' if is_directory else 'file'}, not a socket"
-        hint = "an engine makes a directory where it is told to mount a file that is not there: " if is_directory else ""
+        hint = (
+            "an engine makes a directory where it is told to mount a file that is not there: " if is_directory else ""
+        )
         return [Finding(PROBLEM, hint + text, _mount_line(directory), EXIT_UNAVAILABLE)]
     findings = []
     if os.path.realpath(path) in {mount.point for mount in mounts()}:
@@ -142,7 +146,9 @@ def _missing(path: str) -> Finding:
     others = ", ".join(os.path.basename(other).removesuffix(".sock") for other in services_in(directory))
     seen = f"; there are {others}" if others else ""
     text = f"there is no socket {name} in {directory}{seen}"
-    fix = f"sidecall serve ...      # in the other container, with the same volume at {directory}: compare `doctor` there"
+    fix = (
+        f"sidecall serve ...      # in the other container, with the same volume at {directory}: compare `doctor` there"
+    )
     return Finding(PROBLEM, text, fix, EXIT_UNAVAILABLE)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import os
 import re
-
+from dataclasses import dataclass
 
 _OWN = {"overlay", "aufs", "vfs", "rootfs"}
 """What a container's own file system is made of, as engines mount it."""

@@ -1,24 +1,23 @@
-"""Signals of this process as events on a loop, and dying of one.
-
-`_signal` is what the `signal` module wraps in enums, at 2 ms of a call's time.
-"""
+"""Signals of this process as events on a loop, and dying of one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-import _signal  # type: ignore[import-not-found]
 import os
+import resource
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sidecall.supervise.kernel import disable_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sidecall.transport.loop import Loop
 
-SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGSTOP, SIGTSTP = 1, 2, 3, 10, 12, 15, 18, 19, 20
-
 
 class SignalWatch:
-    """Calls back on a loop, instead of inside whatever runs, for each signal that this process gets.
+    """Calls back on a loop, outside of any other code, for each signal that this process gets.
 
     A signal that is ignored stays ignored: nohup(1), and a shell's `&`, mean it.
 
@@ -32,11 +31,11 @@ class SignalWatch:
         self._loop = loop
         self._callback = callback
         self._readable, self._writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._previous_wakeup = _signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
+        self._previous_wakeup = signal.set_wakeup_fd(self._writable, warn_on_full_buffer=False)
         self._previous = {
-            number: _signal.signal(number, _ignore)
+            number: signal.signal(number, _ignore)
             for number in numbers
-            if _signal.getsignal(number) is not _signal.SIG_IGN
+            if signal.getsignal(number) is not signal.SIG_IGN
         }
         loop.add_reader(self._readable, self._on_readable)
 
@@ -46,8 +45,8 @@ class SignalWatch:
             return
         self._loop.remove_reader(self._readable)
         for number, handler in self._previous.items():
-            _signal.signal(number, handler)
-        _signal.set_wakeup_fd(self._previous_wakeup)
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_wakeup)
         os.close(self._readable)
         os.close(self._writable)
         self._readable = -1
@@ -59,7 +58,7 @@ class SignalWatch:
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """Interrupt system calls; the wakeup descriptor tells the rest."""
+    """Interrupt system calls; the wakeup descriptor does the rest."""
 
 
 def kill_self(number: int) -> int:
@@ -68,13 +67,10 @@ def kill_self(number: int) -> int:
     Returns:
         The code to exit with, as shells report the signal, if this process survives: pid 1 of a container does.
     """
-    import resource
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        _signal.signal(number, _signal.SIG_DFL)
-    except (OSError, ValueError):
-        pass  # KILL and STOP have no other action; 32 and 33 belong to libc
-    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [number])
+    disable_core_dumps()
+    with suppress(OSError, ValueError):  # KILL and STOP have no other action; 32 and 33 belong to libc
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os.kill(os.getpid(), number)
     return 128 + number

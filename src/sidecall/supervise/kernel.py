@@ -5,6 +5,7 @@ from __future__ import annotations
 from sidecall._kernel import prctl
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -28,6 +29,15 @@ def die_with_parent(number: int) -> None:
         OSError: the kernel refuses.
     """
     prctl(_PR_SET_PDEATHSIG, number)
+
+
+def disable_core_dumps() -> None:
+    """Have this process leave no core dump: RLIMIT_CORE does not bind a core_pattern that is a pipe. Source: core(5).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    prctl(_PR_SET_DUMPABLE, 0)
 
 
 def set_name(name: str) -> None:

@@ -1,14 +1,15 @@
-"""Where a service's socket is, and how to connect to it. The words of the errors are for the person who called."""
+"""Where a service's socket is, and how to connect to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import errno
 import os
 import stat
 import time
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
+from typing import TYPE_CHECKING
 
+from sidecall import texts
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
 from sidecall.transport.credentials import uid_of
 
@@ -32,7 +33,7 @@ def socket_path(name: str, environ: Mapping[str, str]) -> str:
         UsageError: the name cannot be one.
     """
     if not name or "\0" in name or name in {".", ".."}:
-        raise UsageError(f"{name!r} is no service name", "use a word such as `hugin`, or a path")
+        raise UsageError(*texts.NAME_INVALID(name=texts.quoted(name)))
     if "/" in name or name.endswith(".sock"):
         return absolute(name)
     return os.path.join(environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY, name + ".sock")
@@ -47,7 +48,7 @@ def absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
-        raise UsageError(f"{path!r} starts at a working directory that has been removed", "say it from `/` on") from None
+        raise UsageError(*texts.PATH_NOT_ABSOLUTE(path=texts.quoted(path))) from None
 
 
 def connect(path: str, connect_timeout: float = 0.0) -> socket:
@@ -55,11 +56,11 @@ def connect(path: str, connect_timeout: float = 0.0) -> socket:
 
     Args:
         path: the socket's path; it may be longer than the kernel's 107 bytes.
-        connect_timeout: seconds to keep trying while nobody listens.
+        connect_timeout: seconds to keep trying while no server is listening.
 
     Raises:
-        ServiceUnavailable: nobody listens; the reason says whether the socket is missing, stale or no socket.
-        CallDenied: the socket's or a directory's mode does not let this user in.
+        ServiceUnavailable: no server is listening; the reason is that the socket is missing, stale or not a socket.
+        CallDenied: the mode of the socket or of a directory denies this user access.
     """
     deadline = time.monotonic() + connect_timeout
     while True:
@@ -74,8 +75,8 @@ def connect_once(path: str, *, blocking: bool = True) -> socket:
     """Return a stream socket connected to `path`, as `connect` does, at the first attempt.
 
     Raises:
-        OSError: it failed; `pause_after` knows what that means.
-        CallDenied: somebody else may have put the service into its place.
+        OSError: it failed; `pause_after` explains it.
+        CallDenied: the server can be another user's.
     """
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (0 if blocking else SOCK_NONBLOCK))
     try:
@@ -91,11 +92,10 @@ def connect_once(path: str, *, blocking: bool = True) -> socket:
 def pause_after(error: OSError, path: str, deadline: float) -> float:
     """Return how many seconds to wait before the next attempt, up to `deadline` on the monotonic clock.
 
-    A socket that does not block is told EAGAIN while too many others wait to be accepted: a blocking one would simply
-    wait for its turn. Source: connect(2).
+    A non-blocking socket gets EAGAIN while too many others wait to be accepted; a blocking one waits. Source: connect(2).
 
     Raises:
-        SidecallError: there is no use in trying again, or no time left.
+        SidecallError: another attempt cannot help, or no time is left.
     """
     if isinstance(error, BlockingIOError):
         return _RETRY_AFTER
@@ -107,38 +107,34 @@ def pause_after(error: OSError, path: str, deadline: float) -> float:
 
 
 def _refuse_impostor(sock: socket, path: str) -> None:
-    """Refuse a service that somebody else may have put into the place of the one that is meant.
+    """Refuse a server that can be another user's in place of the one that is meant.
 
-    Whoever owns the directory, and root, decides what is in it; so does this user.
+    The owner of the directory, and root, decide what is in it; so does this user.
 
     Raises:
-        CallDenied: anyone may put a socket there, or somebody else has.
+        CallDenied: every user can put a socket there, or another user has.
     """
     directory = os.path.dirname(path)
     status = os.stat(directory)
-    if reason := _open_to_all(directory, status.st_mode):
-        raise CallDenied(reason, f"have its owner say `chmod o-w {directory}`")
+    if _is_open_to_all(status.st_mode):
+        raise CallDenied(*texts.DIRECTORY_OPEN_TO_ALL(directory=directory))
     server = uid_of(sock)
     if server not in {0, os.geteuid(), status.st_uid}:
-        raise CallDenied(
-            f"uid {server} serves {path}, and neither owns its directory nor is root or you",
-            f"if it is the one that is meant, give it the directory: `chown {server} {directory}`",
-        )
+        raise CallDenied(*texts.SERVED_BY_ANOTHER(uid=server, path=path, directory=directory))
 
 
 def why_insecure(path: str) -> str:
-    """Return why a socket at `path` could be anybody's, or an empty string: its directory is open to all, not sticky."""
+    """Return why a socket at `path` could be another user's, or an empty string."""
     directory = os.path.dirname(path)
     try:
         mode = os.stat(directory).st_mode
     except OSError:
         return ""
-    return _open_to_all(directory, mode)
+    return texts.DIRECTORY_OPEN_TO_ALL(directory=directory)[0] if _is_open_to_all(mode) else ""
 
 
-def _open_to_all(directory: str, mode: int) -> str:
-    is_open = mode & stat.S_IWOTH and not mode & stat.S_ISVTX
-    return f"anyone may replace the sockets in {directory}" if is_open else ""
+def _is_open_to_all(mode: int) -> bool:
+    return bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def short_form(path: str) -> Iterator[str]:
@@ -163,39 +159,28 @@ def short_form(path: str) -> Iterator[str]:
 
 
 def explain(error: OSError, path: str) -> SidecallError:
-    """Return what a failed connect means to the person who called."""
+    """Return what a failed connect means."""
     if error.errno == errno.ENOENT:
         return _missing(path)
     if error.errno in {errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR}:
-        return _nobody_listens(path)
+        return _not_listening(path)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return CallDenied(
-            f"permission denied on the socket {path}", "ask for write permission on it, or call as its owner"
-        )
-    return ServiceUnavailable(f"cannot connect to {path}: {error.strerror}")
+        return CallDenied(*texts.SOCKET_DENIED(path=path))
+    return ServiceUnavailable(*texts.CANNOT_CONNECT(path=path, error=error.strerror))
 
 
 def _missing(path: str) -> ServiceUnavailable:
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
-        return ServiceUnavailable(
-            f"the socket is missing, and so is its directory {directory}",
-            "mount the shared volume there, or set SIDECALL_DIR",
-        )
-    return ServiceUnavailable(
-        f"the socket is missing: {path}",
-        "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",
-    )
+        return ServiceUnavailable(*texts.DIRECTORY_MISSING(directory=directory))
+    return ServiceUnavailable(*texts.SOCKET_MISSING(path=path))
 
 
-def _nobody_listens(path: str) -> ServiceUnavailable:
+def _not_listening(path: str) -> ServiceUnavailable:
     try:
         is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError:
         is_socket = False
     if not is_socket:
-        return ServiceUnavailable(f"{path} is not a socket", "name a service, or the path of its socket")
-    return ServiceUnavailable(
-        f"the socket is stale, nobody listens on it: {path}",
-        "start the service again with `sidecall serve`; it replaces a stale socket",
-    )
+        return ServiceUnavailable(*texts.NOT_A_SOCKET(path=path))
+    return ServiceUnavailable(*texts.SOCKET_STALE(path=path))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 import errno
+from dataclasses import dataclass
 from socket import SO_PEERCRED, SOL_SOCKET, socket
 from struct import Struct, iter_unpack
-
 
 _UCRED = Struct("iII")
 

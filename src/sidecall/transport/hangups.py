@@ -1,8 +1,12 @@
-"""Notices that peers hang up on sockets from which nothing is read. Source: epoll_ctl(2), EPOLLRDHUP."""
+"""Reports that peers hang up on sockets from which nothing is read, or on what nothing is written to at present.
+
+Source: epoll_ctl(2), EPOLLRDHUP.
+"""
 
 from __future__ import annotations
 
 import select
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +36,12 @@ class HangUps:
         fd = channel.socket.fileno()
         self._watched[fd] = callback
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
+
+    def add_writer(self, fd: int, callback: Callable[[], None]) -> None:
+        """Watch what is written to: its callback comes when it has no reader any more. A file has no such end."""
+        with suppress(PermissionError):  # EPERM: epoll takes neither regular files nor some devices
+            self._epoll.register(fd, select.EPOLLONESHOT)
+            self._watched[fd] = callback
 
     def remove(self, channel: ServerChannel) -> None:
         """Watch a connection no longer, if it was; call it before the connection is closed."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import contextlib
 import errno
 import fcntl
 import os
 import socket
 import stat
+from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy
-from sidecall.transport.address import why_insecure, short_form
+from sidecall.transport.address import short_form, why_insecure
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -5,8 +5,8 @@ Both sides use it: the caller reads stdin and writes stdout and stderr, the serv
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sidecall.protocol.messages import INITIAL_WINDOW, MAX_DATA, Data, Eof, Stop, Window
 from sidecall.transport.streams import Sink, Source
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecall.transport.channel import Channel
+    from sidecall.transport.hangups import HangUps
     from sidecall.transport.loop import Loop
 
     StreamMessage = Data | Eof | Window | Stop
@@ -30,26 +31,40 @@ class Relay:
         loop: where to wait.
         channel: where the messages go.
         on_change: called whenever a stream moved or ended.
+        hang_ups: reports the readers that close their end while nothing is written to them, once the streams flow; without
+            it only a write finds out.
 
     Attributes:
-        errors: by which streams broke off before their end; EPIPE says that a reader is gone.
+        errors: by which streams broke off before their end; EPIPE means that a reader has closed its end.
         moved: bytes that were read or written, of each stream.
     """
 
-    def __init__(self, loop: Loop, channel: Channel, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        channel: Channel,
+        on_change: Callable[[], None] = lambda: None,
+        hang_ups: HangUps | None = None,
+    ) -> None:
         self._loop = loop
         self._channel = channel
         self._on_change = on_change
+        self._hang_ups = hang_ups
         self._sources: dict[int, Source] = {}
         self._sinks: dict[int, Sink] = {}
         self._consumed: dict[int, int] = {}
         self.errors: dict[int, OSError] = {}
         self.moved = [0, 0, 0]
 
-    def read_from(self, stream: int, fd: int) -> None:
+    def read_from(self, stream: int, fd: int, *, nonblocking: bool = False) -> None:
         """Send what `fd` gives, to its end."""
         self._sources[stream] = Source(
-            self._loop, fd, partial(self._on_data, stream), partial(self._on_end, stream), MAX_DATA
+            self._loop,
+            fd,
+            partial(self._on_data, stream),
+            partial(self._on_end, stream),
+            MAX_DATA,
+            nonblocking=nonblocking,
         )
 
     def write_to(self, stream: int, fd: int, *, nonblocking: bool) -> None:
@@ -65,6 +80,9 @@ class Relay:
 
     def start(self) -> None:
         """Let the streams flow; the protocol allows it once the command has started."""
+        if self._hang_ups is not None:
+            for sink in self._sinks.values():
+                self._hang_ups.add_writer(sink.fd, sink.on_hang_up)
         for stream in self._sources:
             self._allow(stream)
 
@@ -96,6 +114,15 @@ class Relay:
             if not source.closed and self._channel.connection.credit(stream):
                 source.close()
                 self._on_end(stream, None)
+
+    def has_lost(self, stream: int) -> bool:
+        """Tell whether bytes of a stream arrived and were not written."""
+        return stream in self._sinks and self._sinks[stream].lost
+
+    def break_off(self, error: OSError) -> None:
+        """Write no more to any sink that has not ended, because of `error`."""
+        for sink in self._sinks.values():
+            sink.break_off(error)
 
     def finish(self) -> None:
         """Read no more, and end each sink once what arrived is written: the call is over."""
