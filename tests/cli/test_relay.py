@@ -22,10 +22,10 @@ LIMIT = 60
 """Seconds after which a case counts as one that never ends; no test passes because of it."""
 
 
-def bash(script: str, run: str, folder: Path) -> tuple[int, bytes]:
+def bash(script: str, run: str, directory: Path) -> tuple[int, bytes]:
     """Run a script in which `$run` stands before the command; return its exit code and its stdout."""
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, check=False, timeout=LIMIT, cwd=folder, env={**os.environ, "run": run}
+        ["bash", "-c", script], capture_output=True, check=False, timeout=LIMIT, cwd=directory, env={**os.environ, "run": run}
     )
     return done.returncode, done.stdout
 
@@ -56,9 +56,9 @@ def test_ends_as_a_local_run(tool: Server, tmp_path: Path, mode: tuple[str, ...]
     """The exit code and the output are those of the same command without sidecall."""
     ends = []
     for number, run in enumerate(("", " ".join([CLIENT, "exec", *mode, "tool"]))):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        ends.append(bash(AS_LOCAL[case], run, folder))
+        place = tmp_path / str(number)
+        place.mkdir()
+        ends.append(bash(AS_LOCAL[case], run, place))
     assert ends[1] == ends[0]
 
 
@@ -89,10 +89,10 @@ def test_a_disk_that_is_full_is_reported(tool: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_third_signal_ends_the_client_whatever_its_reader_does(folder: Path, number: signal.Signals) -> None:
+def test_the_third_signal_ends_the_client_whatever_its_reader_does(directory: Path, number: signal.Signals) -> None:
     """Neither a server that does not act on it nor a reader that stalls holds the client: the outcome is unknown."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "slow.sock"))
+        listener.bind(str(directory / "slow.sock"))
         listener.listen()
         client = start("--relay", "slow", "true")
         server, _ = listener.accept()
