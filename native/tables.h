@@ -182,8 +182,8 @@ enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
     {"--help", NULL, CONNECT_OPTION_HELP},
 #define CONNECT_USAGE "sidecall connect [OPTIONS] NAME PROGRAM [ARG...]"
 #define CONNECT_HELP \
-    "Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and its exit status is\n" \
-    "that of this process.\n" \
+    "Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and sets the exit\n" \
+    "status of this process.\n" \
     "\n" \
     "usage: sidecall connect [OPTIONS] NAME PROGRAM [ARG...]\n" \
     "\n" \

@@ -1,7 +1,7 @@
-"""Sentences that both clients print, each with its hint: the native client gets them from here through `native/tables.h`.
+"""Sentences that both clients print, each with its hint; the native client has them from `native/tables.h`.
 
-A `{name}` is replaced by text, a `{name:.1f}` by a number; `tools/tables.py` turns both into printf(3) conversions, in the
-order in which they stand. Pure: no imports from the rest.
+A `{name}` is replaced by text, a `{name:.1f}` by a number; `tools/tables.py` turns both into printf(3) conversions, in
+the order in which they stand. Pure: no imports from the rest.
 """
 
 from __future__ import annotations

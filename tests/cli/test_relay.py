@@ -25,8 +25,15 @@ LIMIT = 60
 def bash(script: str, run: str, directory: Path) -> tuple[int, bytes]:
     """Run a script in which `$run` stands before the command; return its exit code and its stdout."""
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, check=False, timeout=LIMIT, cwd=directory, env={**os.environ, "run": run}
+        ["bash", "-c", script],
+        capture_output=True,
+        check=False,
+        timeout=LIMIT,
+        cwd=directory,
+        env={**os.environ, "run": run},
     )
+    if b"is a directory, cannot continue" in done.stderr:
+        pytest.skip("the Python interpreter does not start with a directory as stdin")
     return done.returncode, done.stdout
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall connect [OPTIONS] NAME PROGRAM [ARG...]"
 ABOUT = """\
-Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and its exit status is
-that of this process."""
+Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and sets the exit
+status of this process."""
 
 OPTIONS = (Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),)
 

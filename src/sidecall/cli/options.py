@@ -1,6 +1,7 @@
 """Options before positional arguments, from a table that also makes the help text and the native client's tables.
 
-Everything after the first positional argument belongs to another program, as with `docker exec`; argparse would take it.
+Everything after the first positional argument belongs to another program, as with `docker exec`. argparse would parse
+that too.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ async def _call(request: Request) -> Outcome | bytes:
 async def _attempt(request: Request, plan: StreamPlan) -> Outcome | bytes:
     done = asyncio.Event()
     sock = await _connect(request.path, request.connect_timeout)
-    attempt = Attempt(AnyFileLoop(asyncio.get_running_loop()), sock, request, plan, Reports(), done.set)
+    attempt = Attempt(AnyFileLoop(asyncio.get_running_loop()), sock, request, plan, Reports(), on_done=done.set)
     try:
         attempt.start()
         await _wait(attempt, done)
@@ -110,8 +110,8 @@ async def _connect(path: str, connect_timeout: float) -> socket:
 class AnyFileLoop:
     """An asyncio loop that takes any file, as poll(2) does.
 
-    epoll(7) has no place for regular files, directories and /dev/null (EPERM), which are ready at any time; here they are
-    called back for once in every turn of the loop.
+    epoll(7) takes neither regular files nor directories nor /dev/null (EPERM), which are ready at any time; here each of
+    them is called back once in every iteration of the loop.
 
     Args:
         loop: the loop itself.

@@ -1,8 +1,8 @@
 """One attempt at a call: one connection, from HELLO to the end, on any loop.
 
-Every wait ends. A server that answers nothing is given up after the connect timeout, or ANSWER_TIMEOUT; one that does not
-report the end of a call with a timeout, REPORT_MARGIN after that. The third signal in a row ends the client. Once a call
-was stopped, output that a reader does not take is dropped after FLUSH_TIME. native/client/call.c decides alike.
+Every wait ends. A server that answers nothing is given up after the connect timeout, or ANSWER_TIMEOUT; one that does
+not report the end of a call with a timeout, REPORT_MARGIN after that. The third signal in a row ends the client. Once a
+call was stopped, output that a reader does not take is dropped after FLUSH_TIME. native/client/call.c decides alike.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from sidecall.transport.loop import Loop, Timer
 
 PATIENCE = 2
-"""Signals that the server is trusted to act on: it kills the command at the second INT. The next one ends the client."""
+"""Signals that the server is expected to act on: it kills the command at the second INT. The next ends the client."""
 
 IN_A_ROW = 5.0
 """Seconds between signals that are counted together: a command can use INT for itself."""
@@ -133,6 +133,7 @@ class Attempt:
         request: Request,
         plan: StreamPlan,
         reports: Reports,
+        *,
         on_done: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop

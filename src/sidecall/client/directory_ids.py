@@ -1,4 +1,4 @@
-"""What a client sends about the directories that its paths lead through: the server looks for them at its own mount points."""
+"""Device and inode of the directories that a client's paths lead through: the server finds them at its mount points."""
 
 from __future__ import annotations
 

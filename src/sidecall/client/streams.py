@@ -39,8 +39,8 @@ class StreamPlan:
 def stream_plans(streams: Fds, *, relay: bool) -> Iterator[StreamPlan]:
     """Yield how streams can travel: as they should, then, where descriptors do not get through, all relayed.
 
-    A stdin that cannot be read has to be one for the command too, or the command would take the error for the end of its
-    input. No frame carries that. In its place goes a descriptor of /dev/null that is not open for reading.
+    A stdin that cannot be read has to be one for the command too, or the command would take the error for the end of
+    its input. No frame carries that. In its place goes a descriptor of /dev/null that is not open for reading.
     """
     modes = _modes(streams, relay=relay)
     stdin = streams[STDIN]

@@ -92,7 +92,7 @@ def connect_once(path: str, *, blocking: bool = True) -> socket:
 def pause_after(error: OSError, path: str, deadline: float) -> float:
     """Return how many seconds to wait before the next attempt, up to `deadline` on the monotonic clock.
 
-    A non-blocking socket gets EAGAIN while too many others wait to be accepted; a blocking one waits. Source: connect(2).
+    A non-blocking socket gets EAGAIN while too many others wait to be accepted; a blocking one waits: connect(2).
 
     Raises:
         SidecallError: another attempt cannot help, or no time is left.

@@ -31,8 +31,8 @@ class Relay:
         loop: where to wait.
         channel: where the messages go.
         on_change: called whenever a stream moved or ended.
-        hang_ups: reports the readers that close their end while nothing is written to them, once the streams flow; without
-            it only a write finds out.
+        hang_ups: reports the readers that close their end while nothing is written to them, once the streams flow;
+            without it only a write finds out.
 
     Attributes:
         errors: by which streams broke off before their end; EPIPE means that a reader has closed its end.

@@ -101,8 +101,8 @@ def own_description(fd: int, wanted: int) -> tuple[int, bool]:
 class Source:
     """Reads a descriptor to its end, never more than allowed.
 
-    One that cannot block is read first, and waited for only when it has nothing (EAGAIN). On a FIFO that was opened anew after its last
-    writer has closed it, poll(2) reports no hang-up: fs/pipe.c compares with the count of writers at open.
+    One that cannot block is read first, and waited for only when it has nothing (EAGAIN). On a FIFO that was opened anew
+    after its last writer has closed it, poll(2) reports no hang-up: fs/pipe.c compares with the count of writers at open.
 
     Args:
         loop: where to wait.
@@ -201,8 +201,8 @@ class Sink:
         fd: the descriptor; the sink owns it from now on.
         on_written: called with the number of bytes each time some were written.
         on_closed: called once when the sink has closed the descriptor by itself: with None once everything is written
-            after `end`, with the error if nothing more can be written. EPIPE means that its reader has closed it, anything
-            else (ENOSPC, EIO) that output was lost.
+            after `end`, with the error if nothing more can be written. EPIPE means that its reader has closed it,
+            anything else (ENOSPC, EIO) that output was lost.
         nonblocking: whether its open file description has O_NONBLOCK; if not, pieces stay small enough not to block.
 
     Attributes:
