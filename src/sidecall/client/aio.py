@@ -110,8 +110,8 @@ async def _connect(path: str, connect_timeout: float) -> socket:
 class AnyFileLoop:
     """An asyncio loop that takes any file, as poll(2) does.
 
-    epoll(7) takes neither regular files nor directories nor /dev/null (EPERM), which are ready at any time; here each of
-    them is called back once in every iteration of the loop.
+    epoll(7) takes neither regular files nor directories nor /dev/null (EPERM), which are ready at any time. Here each
+    is called back once in every iteration of the loop.
 
     Args:
         loop: the loop itself.

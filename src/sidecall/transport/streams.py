@@ -101,8 +101,9 @@ def own_description(fd: int, wanted: int) -> tuple[int, bool]:
 class Source:
     """Reads a descriptor to its end, never more than allowed.
 
-    One that cannot block is read first, and waited for only when it has nothing (EAGAIN). On a FIFO that was opened anew
-    after its last writer has closed it, poll(2) reports no hang-up: fs/pipe.c compares with the count of writers at open.
+    One that cannot block is read first, and waited for only when it has nothing (EAGAIN). On a FIFO that was opened
+    anew after its last writer has closed it, poll(2) reports no hang-up: fs/pipe.c compares with the count of writers
+    at open.
 
     Args:
         loop: where to wait.
