@@ -18,6 +18,7 @@ from sidecall.server.acceptor import Acceptor
 from sidecall.calls.log import log
 from sidecall.errors import ConfigError, ServiceBusy
 from sidecall.server.notify import notify
+from sidecall.server.watchdog import Watchdog
 from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.forkserver import ForkServer
 from sidecall.supervise.process import SupervisorPool, reset_inherited_signals
@@ -132,6 +133,7 @@ class ServerRunner:
             log(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
         watch = asyncio.create_task(self._watch_listeners(acceptors))
+        watchdog = Watchdog(log)
         ending = await self._next_ending()
         watch.cancel()
         notify("STOPPING=1")
@@ -149,6 +151,7 @@ class ServerRunner:
             self._server.cancel(0.0)
             await self._server.idle()
         supervisors.close()
+        watchdog.close()
         _stop_listening_to_signals(loop)
         return -ending if ending == signal.SIGINT else self._code
 
