@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import traceback
@@ -30,19 +31,19 @@ class Watchdog:
         self._watched = threading.get_ident()
         self._has_run = threading.Event()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def close(self) -> None:
         """Stop watching."""
         self._closed.set()
-        self._thread.join()
+        self._has_run.set()
 
     def _watch(self) -> None:
         while not self._closed.wait(self._interval):
             self._has_run.clear()
-            self._loop.call_soon_threadsafe(self._has_run.set)
-            if self._has_run.wait(self._interval):
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                self._loop.call_soon_threadsafe(self._has_run.set)
+            if self._has_run.wait(self._interval) or self._closed.is_set():
                 continue
             self._log(f"the event loop stands still in {self._place()}")
             while not self._has_run.wait(self._interval):  # once for each time
