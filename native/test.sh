@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests the native client and the native keeper, built with gcc's sanitizers. The client's parser is fuzzed, and it has to
-# pass the end-to-end tests of the Python client and to agree with it call by call; the keeper has to pass the tests of
-# the Python one. Needs gcc, and a Python that has sidecall and the test tools.
+# Tests the native client and the native supervisor, built with gcc's sanitizers. The client's parser is fuzzed, and the
+# client has to pass the end-to-end tests and to agree with the Python client call by call. Needs gcc, and a Python that
+# has sidecall and the test tools.
 #
 # usage: native/test.sh [PYTHON [PYTEST ARGUMENT...]]
 #   PYTHON        the interpreter of an environment with sidecall and pytest; tools/venv.sh makes one by default
@@ -16,9 +16,9 @@ flags=(-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 sanitizers=(-O1 -g '-fsanitize=address,undefined' -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 shopt -s extglob
-gcc "${flags[@]}" "${sanitizers[@]}" native/client/*.c -o "$out/sidecall-sanitized"
-gcc "${flags[@]}" "${sanitizers[@]}" native/keeper/*.c -o "$out/keeper-sanitized"
-gcc "${flags[@]}" "${sanitizers[@]}" native/fuzz_reply.c native/client/!(main|exec|connect|ping|handover).c -o "$out/fuzz_reply"
+gcc "${flags[@]}" "${sanitizers[@]}" -I native native/client/*.c -o "$out/sidecall-sanitized"
+gcc "${flags[@]}" "${sanitizers[@]}" -I native native/supervisor/*.c -o "$out/supervisor-sanitized"
+gcc "${flags[@]}" "${sanitizers[@]}" -I native native/fuzz_reply.c native/client/!(main|exec|connect|ping|handover).c -o "$out/fuzz_reply"
 "$out/fuzz_reply" "${FUZZ_ROUNDS:-200000}" "$RANDOM"
 
 if [[ $# -gt 0 ]]; then
@@ -34,5 +34,5 @@ for client in sidecall-sanitized "sidecall-client-$(uname -m)"; do
     SIDECALL_TEST_CLIENT=$out/$client "$python" -m pytest -q tests/cli/test_exec.py tests/cli/test_connect.py \
         tests/cli/test_policy.py tests/cli/test_clients.py tests/cli/test_relay.py "$@"
 done
-SIDECALL_KEEPER=$out/keeper-sanitized "$python" -m pytest -q \
+SIDECALL_SUPERVISOR=$out/supervisor-sanitized "$python" -m pytest -q \
     tests/supervise tests/server/test_lifecycle.py tests/server/test_session.py "$@"

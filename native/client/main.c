@@ -11,7 +11,7 @@
 #include "outcome.h"
 
 #ifdef SIDECALL_STANDALONE /* its server starts the same executable as its fork server */
-#include "../keeper/main.h"
+#include "../supervisor/forkserver.h"
 #endif
 
 int print_text(const char *text)
@@ -31,8 +31,8 @@ int main(int argc, char **argv)
     static const char *const help[] = {"--help", "-h", "help", NULL}, *const version[] = {"--version", "-V", NULL};
     const char *name = argc > 1 ? argv[1] : "";
 #ifdef SIDECALL_STANDALONE
-    if (argc > 0 && strcmp(argv[0], "sidecall-keeper") == 0)
-        return keeper_main(argc, argv);
+    if (argc > 0 && strcmp(argv[0], "sidecall-supervisor") == 0)
+        return supervisor_main(argc, argv);
 #endif
     if (strcmp(name, "exec") == 0)
         return exec_main(argv);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the whole `sidecall` command as one static executable, for containers that have neither Python nor a C library:
-# the native client and keeper, CPython as a library, and sidecall with what it needs of the standard library, frozen. Prints its
-# path. Done again only when something of it changed. For the machine that it is built on.
+# the native client and supervisor, CPython as a library, and sidecall with what it needs of the standard library, frozen.
+# Prints its path. Done again only if a part has changed. For the machine that it is built on.
 #
 # usage: native/standalone/build.sh
 set -euo pipefail
@@ -24,10 +24,10 @@ freeze() { # modules are found in this tree's source, and in no installed packag
 link() {
     "$compiler" -c -O2 -std=c11 -fno-pie -fstack-protector-strong "${warnings[@]}" -isystem "$cpython" \
         -isystem "$cpython/Include" -I"$parts" -Wa,-I"$parts" native/standalone/python.c -o "$parts/python.o"
-    for part in client keeper; do
+    for part in client supervisor; do
         "$compiler" -r -Os -std=c11 -fno-pie "${warnings[@]}" -DSIDECALL_STANDALONE native/$part/*.c -o "$parts/$part.o"
     done
-    "$compiler" -static -no-pie -s "$parts"/{client,keeper,python}.o "$cpython"/libpython3.*.a -lm -o "$binary.new"
+    "$compiler" -static -no-pie -s "$parts"/{client,supervisor,python}.o "$cpython"/libpython3.*.a -lm -o "$binary.new"
     if readelf -lW "$binary.new" | grep -q INTERP; then
         echo "$binary is not static" >&2
         return 1

@@ -281,12 +281,3 @@ int supervisor_main(int argc, char **argv)
     wait_for_supervisors();
     return 0;
 }
-
-#ifndef SIDECALL_STANDALONE /* there native/client/main.c calls it */
-
-int main(int argc, char **argv)
-{
-    return supervisor_main(argc, argv);
-}
-
-#endif
