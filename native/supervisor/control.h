@@ -50,7 +50,7 @@ struct limit {
 
 struct request {
     uint8_t kind;  /* all kinds that a server sends but RUN */
-    int64_t value; /* a signal's number, nanoseconds of grace, or a supervisor's serial number */
+    _Alignas(8) int64_t value; /* a signal's number, nanoseconds of grace, or a supervisor's serial number */
 };
 
 struct event {

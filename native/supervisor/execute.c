@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/stat.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +28,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef STATX_TYPE /* an old C library: where it has them, it does not go with the kernel's */
+#include <linux/stat.h>
+#endif
 
 enum { MAX_RIGHTS = 253 /* descriptors in a message: SCM_MAX_FD of the kernel, unix(7) */ };
 
