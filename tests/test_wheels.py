@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sidecall
+from sidecall import texts
 from conftest import children_of
 
 if TYPE_CHECKING:
@@ -29,17 +30,23 @@ def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str
     return subprocess.run(words, check=False, capture_output=True, text=True, env={**os.environ, **variables})
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory of the commands that this machine's wheel placed in an environment of its own."""
-    out = tmp_path_factory.mktemp("wheel")
-    built = run(sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT, SIDECALL_NATIVE=platform.machine())
+def build_and_install(out: Path, **variables: str) -> tuple[str, Path]:
+    """Build a wheel and install it into an environment of its own; return its name, and the directory of its commands."""
+    built = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", out, ROOT, **variables)
     assert built.returncode == 0, built.stderr
     (wheel,) = out.glob("*.whl")
-    assert wheel.name.endswith(f"-manylinux2014_{platform.machine()}.musllinux_1_1_{platform.machine()}.whl")
-    subprocess.run([sys.executable, "-m", "venv", out / "venv"], check=True)
-    subprocess.run([out / "venv/bin/pip", "install", "--quiet", "--no-index", wheel], check=True)
-    return out / "venv/bin"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", out / "venv"], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", out / "venv/bin/python", "install", "--quiet", "--no-index", wheel]
+    subprocess.run(pip, check=True)
+    return wheel.name, out / "venv/bin"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of the commands that `pip install .` installs on this machine."""
+    name, commands = build_and_install(tmp_path_factory.mktemp("wheel"))
+    assert name.endswith(f"-manylinux_2_17_{platform.machine()}.musllinux_1_1_{platform.machine()}.whl")
+    return commands
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +68,12 @@ def test_the_command_is_the_native_client(programs: Path, tool: Server) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["exec", "--help"], ["describe", "tool"], ["serve"], []])
-def test_the_rest_is_the_python_command(programs: Path, tool: Server, words: list[str]) -> None:
-    ends = [run(programs / program, *words) for program in ("sidecall", "sidecall-python")]
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["exec", "--help"], ["ping", "tool"], ["describe", "tool"], ["serve"], []]
+)
+def test_both_commands_print_the_same(programs: Path, tool: Server, arguments: list[str]) -> None:
+    """Whether the native client answers itself or becomes the Python command."""
+    ends = [run(programs / program, *arguments) for program in ("sidecall", "sidecall-python")]
     native, python = [(end.returncode, end.stdout, end.stderr) for end in ends]
     assert native == python
     assert any(native)
@@ -75,14 +85,14 @@ def test_a_link_to_the_command_finds_the_rest(programs: Path, tmp_path: Path) ->
     assert run(link, "--version").stdout == f"sidecall {sidecall.__version__}\n"
 
 
-def test_without_the_rest_it_says_so(programs: Path, tmp_path: Path) -> None:
+def test_without_the_python_command_it_prints_what_to_install(programs: Path, tmp_path: Path) -> None:
     alone = tmp_path / "sidecall"
     alone.write_bytes((programs / "sidecall").read_bytes())
     alone.chmod(0o755)
     done = run(alone, "serve", "--allow-any", "tool", PATH="/nowhere")
     assert done.returncode == 64
-    assert "there is no Python command" in done.stderr
-    assert "hint: install sidecall for Python" in done.stderr
+    reason, hint = texts.NO_PYTHON_COMMAND(name="'serve'")
+    assert done.stderr.splitlines() == [f"sidecall: {reason}", f"hint: {hint}"]
 
 
 def test_it_serves_and_calls(programs: Path, serve: Callable[..., Server]) -> None:
@@ -92,32 +102,45 @@ def test_it_serves_and_calls(programs: Path, serve: Callable[..., Server]) -> No
     done = run(programs / "sidecall", "exec", "mine", "cat", "/proc/self/comm")
     assert (done.returncode, done.stdout) == (0, "cat\n")
     (forkserver,) = children_of(server.process.pid)
-    assert Path(f"/proc/{forkserver}/exe").resolve() == keeper_of(programs)
+    assert Path(f"/proc/{forkserver}/exe").resolve() == supervisor_of(programs)
 
 
-def test_a_keeper_is_no_command(programs: Path) -> None:
-    """It is small, needs no library, and says what it is to who starts it by hand."""
-    supervisor = keeper_of(programs)
+def test_the_supervisor_is_not_a_command(programs: Path) -> None:
+    """It is small, needs no library, and prints what starts it."""
+    supervisor = supervisor_of(programs)
     assert supervisor.read_bytes().startswith(ELF)
     assert supervisor.stat().st_size < 100_000
     done = run(supervisor)
     assert (done.returncode, done.stdout) == (64, "")
-    assert done.stderr == (
-        "sidecall-keeper: this is a part of `sidecall serve`, which starts it if it is of the same release\n"
-    )
+    assert done.stderr == "sidecall-supervisor: `sidecall serve` of the same release starts this program\n"
 
 
-def keeper_of(programs: Path) -> Path:
-    """Return the native supervisor that the wheel placed."""
-    (supervisor,) = programs.parent.glob("lib/python3*/site-packages/sidecall/supervise/sidecall-keeper")
+def supervisor_of(programs: Path) -> Path:
+    """Return the native supervisor that the wheel installed."""
+    (supervisor,) = programs.parent.glob("lib/python3*/site-packages/sidecall/supervise/sidecall-supervisor")
     return supervisor.resolve()
 
 
-def test_removing_it_leaves_nothing(programs: Path) -> None:  # the last to use `programs`
-    subprocess.run([programs / "pip", "uninstall", "--quiet", "--yes", "sidecall"], check=True)
-    assert list(programs.glob("sidecall*")) == []
+def test_a_pure_wheel_makes_calls_and_prints_what_serving_needs(
+    tmp_path: Path, tool: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, commands = build_and_install(tmp_path, SIDECALL_NATIVE="none")
+    assert name.endswith("-py3-none-any.whl")
+    assert not (commands / "sidecall").read_bytes().startswith(ELF)
+    assert run(commands / "sidecall", "exec", "tool", "echo", "out").stdout == "out\n"
+    monkeypatch.setenv("SIDECALL_DIR", str(tmp_path))
+    done = run(commands / "sidecall", "serve", "--allow-any", "mine")
+    first, hint = done.stderr.splitlines()[-2:]
+    assert done.returncode == 78
+    assert first.startswith("sidecall: serving needs the native supervisor: cannot execute ")
+    assert hint == "hint: install the wheel for this machine, or build it with `pip install .`"
 
 
-def test_the_native_client_has_the_version_of_the_package() -> None:
-    source = (ROOT / "native/client/request.c").read_text()
-    assert f'#define SOFTWARE "sidecall {sidecall.__version__} native"' in source
+@pytest.mark.parametrize("machine", ["aarch64", "armv7l", "i686", "ppc64le", "riscv64", "s390x", "x86_64"])
+def test_the_native_programs_compile_for_each_machine(machine: str) -> None:
+    """Statically: the build fails otherwise."""
+    built = run(ROOT / "native/build.sh", machine)
+    assert built.returncode == 0, built.stderr
+    assert [line.split()[0] for line in built.stdout.splitlines()] == [
+        f"build/native/sidecall-{program}-{machine}" for program in ("client", "supervisor")
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import itertools
 import os
@@ -77,7 +76,7 @@ class CallService:
         self._sessions: dict[Session, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._run_token = base64.b32encode(os.urandom(5)).decode().lower()
+        self._run_token = os.urandom(5).hex()
         self._serial = itertools.count(1)
         self._began = time.monotonic()
         self._ended = 0
