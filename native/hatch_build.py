@@ -29,7 +29,8 @@ from packaging.tags import platform_tags
 
 NATIVE = os.environ.get("SIDECALL_NATIVE", "")
 COMPILER = os.environ.get("SIDECALL_CC", "")
-HOST = list(platform_tags())[-1].removeprefix("linux_")  # of the interpreter: the kernel's can be a 64-bit one
+LINUX_TAGS = [tag for tag in platform_tags() if tag.startswith("linux_")]
+HOST = LINUX_TAGS[-1].removeprefix("linux_")  # of the interpreter: the kernel's can be a 64-bit one
 ZIG_HOSTS = {"x86_64", "aarch64"}  # pip must find a wheel of ziglang there, or nothing can be built at all
 MACHINE = NATIVE or HOST
 SCRIPT = "bin/sidecall"

@@ -49,11 +49,13 @@ def _reap() -> bool:
 
 
 def _wait_for_child(seconds: float) -> None:
-    """Wait until a child exits, up to some seconds. It stays to be reaped."""
+    """Wait until a child exits, up to some seconds. It stays to be reaped. Without a child this returns at once."""
     was_blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     try:
         if not os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             signal.sigtimedwait([signal.SIGCHLD], seconds)
+    except ChildProcessError:
+        pass
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, was_blocked)
 
