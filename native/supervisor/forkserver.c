@@ -9,9 +9,9 @@
  * supervisors are orphans. They are frozen and killed after any supervisor ended other than with success; if it ended with
  * success they were kept on purpose. If some cannot be killed, the attempts become rarer.
  *
- * When the server ends, however it does, the control sockets close. The supervisors stop what they run, and exit. The
- * fork server continues those that are stopped, kills those that take longer than the longest grace period of any command
- * and a margin, and exits when there is nothing left, or nothing that can be killed.
+ * When the server ends, however it does, the control sockets close, and the kernel continues a stopped fork server. The
+ * supervisors stop what they run, and exit. The fork server continues those that are stopped, kills those that take longer
+ * than the longest grace period of any command and a margin, and exits when nothing is left that can be killed.
  *
  * It does not touch the descriptors of a job, and closes its copy of a supervisor's socket right after the fork.
  *
@@ -276,6 +276,7 @@ int supervisor_main(int argc, char **argv)
     reset_signals();
     setsid(); /* a Ctrl-C at the server's terminal is the server's */
     take_on("sidecall-fork");
+    prctl(PR_SET_PDEATHSIG, SIGCONT); /* so that a server that is killed leaves no stopped fork server */
     send_event(control, &(struct event){.kind = FORKED}); /* ready */
     serve(control);
     wait_for_supervisors();

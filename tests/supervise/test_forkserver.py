@@ -43,7 +43,9 @@ def test_the_program_that_is_named_is_the_fork_server() -> None:
         run_one(fork_server)
         assert Path(f"/proc/{fork_server.pid}/exe").resolve() == Path(supervisor_program()).resolve()
         assert Path(f"/proc/{fork_server.pid}/comm").read_text() == "sidecall-fork\n"
-        names = {Path(f"/proc/{pid}/comm").read_text() for pid in all_descendants(fork_server.pid) if field(pid, 3) != "Z"}
+        names = {
+            Path(f"/proc/{pid}/comm").read_text() for pid in all_descendants(fork_server.pid) if field(pid, 3) != "Z"
+        }
         assert names <= {"sidecall-super\n"}
     finally:
         fork_server.close()
@@ -126,7 +128,9 @@ def test_a_fork_server_outlives_no_server(tmp_path: Path) -> None:
         fork_server = ForkServer.start()
         control = fork_server.new_supervisor(1)
         script = b"trap '' TERM; while :; do sleep 0.05; done"
-        send_job(control, Job([b"sh", b"-c", script], dict(os.environb), None, 0.2, keep_background=False), (0, 1, 2), None)
+        send_job(
+            control, Job([b"sh", b"-c", script], dict(os.environb), None, 0.2, keep_background=False), (0, 1, 2), None
+        )
         receive_event(control)
         ours.send(b" ".join(b"%d" % pid for pid in all_descendants(os.getpid())))
         signal.pause()

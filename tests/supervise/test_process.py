@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecall.errors import CannotExecute, NoSuchCommand, ServiceUnavailable, SidecallError
-from sidecall.supervise.control import Job, send_job
+from sidecall.supervise import process as process_module
+from sidecall.supervise.control import Job, RunAs, send_job
 from sidecall.supervise.forkserver import ForkServer
 from sidecall.supervise.process import SupervisorDied, SupervisorPool, reset_inherited_signals
 from supervise.conftest import field, first_line, lives, parent_of, shell, with_pool
@@ -312,7 +314,9 @@ def test_what_cannot_be_executed(
 
     async def main(pool: SupervisorPool) -> int:
         with pytest.raises(error):
-            await pool.spawn(Job([os.fsencode(path)], dict(os.environb), None, 1, keep_background=False), (0, 1, 2)).ended()
+            await pool.spawn(
+                Job([os.fsencode(path)], dict(os.environb), None, 1, keep_background=False), (0, 1, 2)
+            ).ended()
         return (await (await shell(pool, "exit 8")).ended()).status
 
     assert with_pool(main) == 8 << 8
@@ -364,7 +368,9 @@ def test_the_commands_own_path_counts(tmp_path: Path) -> None:
     tool.chmod(0o755)
 
     async def main(pool: SupervisorPool) -> int:
-        process = pool.spawn(Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, keep_background=False), (0, 1, 2))
+        process = pool.spawn(
+            Job([b"tool"], {b"PATH": os.fsencode(tmp_path)}, None, 1, keep_background=False), (0, 1, 2)
+        )
         with pytest.raises(NoSuchCommand):
             await pool.spawn(Job([b"tool"], {b"PATH": b"/bin"}, None, 1, keep_background=False), (0, 1, 2)).ended()
         return (await process.ended()).status
@@ -404,3 +410,107 @@ def test_inherited_dispositions_are_undone() -> None:
         finally:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_stopped_supervisor_holds_up_no_other_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its own command is to be stopped the supervisor is killed: the end is unknown, and nothing is left."""
+    monkeypatch.setattr(process_module, "STOP_MARGIN", 0.1)
+
+    async def main(pool: SupervisorPool) -> int:
+        process, pid = await first_line(pool, "trap '' TERM; echo $$; exec sleep 100")
+        supervisor = parent_of(pid)
+        os.kill(supervisor, signal.SIGSTOP)
+        assert (await (await shell(pool, "exit 4")).ended()).status == 4 << 8
+        process.stop(0)
+        with pytest.raises(SupervisorDied):
+            await process.ended()
+        while lives(pid):
+            await asyncio.sleep(0.01)
+        assert (await (await shell(pool, "exit 5")).ended()).status == 5 << 8
+        return supervisor
+
+    assert not lives(with_pool(main))
+
+
+def test_a_stopped_fork_server_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it does not answer in time. What runs goes on to its end, what was to start has an unknown one."""
+    monkeypatch.setattr(process_module, "ANSWER_WITHIN", 0.1)
+
+    async def main(pool: SupervisorPool) -> None:
+        readable, writable = os.pipe()
+        running = pool.spawn(
+            Job([b"sh", b"-c", b"read gate; exit 3"], dict(os.environb), None, 1, False), (readable, 2, 2)
+        )
+        while not running.has_started:
+            await asyncio.sleep(0.001)
+        os.kill(pool._fork_server.pid, signal.SIGSTOP)
+        with pytest.raises(SupervisorDied):
+            await (await shell(pool, "exit 4")).ended()
+        os.waitid(os.P_PID, pool._fork_server.pid, os.WEXITED | os.WNOWAIT)
+        os.write(writable, b"\n")
+        assert (await running.ended()).status == 3 << 8
+        os.close(readable)
+        os.close(writable)
+
+    with_pool(main)
+
+
+async def output_as(pool: SupervisorPool, script: str, run_as: RunAs) -> str:
+    """Return what a shell script prints that runs as described."""
+    readable, writable = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    with open(readable) as lines:
+        process = pool.spawn(
+            Job([b"sh", b"-c", script.encode()], dict(os.environb), None, 1, False, run_as), (null, writable, writable)
+        )
+        os.close(writable)
+        os.close(null)
+        text = await asyncio.to_thread(lines.read)
+    await process.ended()
+    return text
+
+
+@pytest.mark.parametrize(
+    ("run_as", "script", "expected"),
+    [
+        (RunAs(umask=0o027), "umask", "0027\n"),
+        (RunAs(nice=5), "nice", "5\n"),
+        (RunAs(oom_score_adj=700), "cat /proc/self/oom_score_adj", "700\n"),
+        (RunAs(limits=((resource.RLIMIT_NOFILE, 77),)), "ulimit -n; ulimit -Hn", "77\n77\n"),
+        (RunAs(limits=((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 512))), "ulimit -c; ulimit -f", "0\n1\n"),
+        (RunAs(limits=((resource.RLIMIT_AS, 2**64 - 1),)), "ulimit -v", "unlimited\n"),
+    ],
+)
+def test_a_command_runs_as_described(run_as: RunAs, script: str, expected: str) -> None:
+    async def main(pool: SupervisorPool) -> str:
+        return await output_as(pool, script, run_as)
+
+    assert with_pool(main) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which needs root")
+@pytest.mark.parametrize("count", [0, 1, 256, 300, 20000])
+def test_a_command_has_all_its_groups(count: int) -> None:
+    """Also more than a message has room for."""
+    groups = tuple(range(100000, 100000 + count))
+
+    async def main(pool: SupervisorPool) -> str:
+        return await output_as(pool, "id -u; id -g; grep Groups /proc/self/status", RunAs(54321, 54322, groups))
+
+    uid, gid, *rest = with_pool(main).replace("Groups:", "").split()
+    assert (uid, gid, tuple(map(int, rest))) == ("54321", "54322", groups)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, which needs root")
+@pytest.mark.parametrize(
+    "run_as", [RunAs(groups=tuple(range(65537))), RunAs(limits=((99, 1),)), RunAs(uid=2**32 - 2, nice=-1)]
+)
+def test_what_the_kernel_refuses_is_reported(run_as: RunAs) -> None:
+    """More groups than it has room for, a resource that it does not have, a privilege that is gone."""
+
+    async def main(pool: SupervisorPool) -> None:
+        with pytest.raises(CannotExecute):
+            await pool.spawn(Job([b"true"], dict(os.environb), None, 1, False, run_as), (2, 2, 2)).ended()
+        assert (await (await shell(pool, "exit 4")).ended()).status == 4 << 8
+
+    with_pool(main)
