@@ -77,6 +77,7 @@ static const uint8_t REFUSALS[] = {64, 69, 75, 76, 77, 126, 127};
 
 static const int FORWARDED_SIGNALS[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCONT, SIGTSTP};
 static const int ENDING_SIGNALS[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM};
+static const int NEVER_LETHAL_SIGNALS[] = {SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH};
 _Static_assert(SIGHUP == 1 && SIGINT == 2 && SIGQUIT == 3 && SIGUSR1 == 10 && SIGUSR2 == 12 && SIGTERM == 15 && SIGCONT == 18 && SIGTSTP == 20,
     "the protocol numbers signals as Linux does on x86 and Arm");
 
@@ -248,6 +249,8 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define DIRECTORY_OPEN_TO_ALL_HINT "run `chmod o-w %s` as its owner"
 #define SERVED_BY_ANOTHER_TEXT "uid %llu serves %s, and is neither root, nor you, nor the owner of its directory"
 #define SERVED_BY_ANOTHER_HINT "if you trust that server, make it the owner with `chown %llu %s`"
+#define SERVER_UNIDENTIFIED_TEXT "uid %llu serves %s, and every unmapped user has that uid"
+#define SERVER_UNIDENTIFIED_HINT "run the server as a user that is mapped in this container, or use one user namespace for both"
 #define NO_ANSWER_TEXT "the server does not answer"
 #define NO_ANSWER_HINT "check whether it is stopped, or not a sidecall server"
 #define CONNECTION_CLOSED_TEXT "the server on %s closed the connection without an answer"

@@ -75,7 +75,7 @@ def numbers() -> str:
 def signals() -> str:
     """Return the signals that a SIGNAL can carry, and those of them that end a process."""
     parts = []
-    for name, numbers_ in (("FORWARDED", m.SIGNALS), ("ENDING", m.ENDING_SIGNALS)):
+    for name, numbers_ in (("FORWARDED", m.SIGNALS), ("ENDING", m.ENDING_SIGNALS), ("NEVER_LETHAL", m.NEVER_LETHAL_SIGNALS)):
         names = ", ".join(signal.Signals(number).name for number in sorted(numbers_))
         parts.append(f"static const int {name}_SIGNALS[] = {{{names}}};\n")
     checks = " && ".join(f"{signal.Signals(number).name} == {number}" for number in sorted(m.SIGNALS))

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,6 +21,7 @@
 enum {
     MAX_SOCKET_PATH = 107, /* bytes of a path that fit sockaddr_un with its final NUL: unix(7) */
     RETRY_AFTER_MS = 50,
+    UNMAPPED = 65534, /* the overflow uid, reported for every unmapped user: user_namespaces(7) */
     EXPLAINED = -1, /* no errno: the failure is there already */
 };
 
@@ -30,10 +32,11 @@ const char *socket_path(const char *name)
         hint(NAME_INVALID_HINT);
         return NULL;
     }
-    if (strchr(name, '/') != NULL || ends_with(name, ".sock"))
+    if (strchr(name, '/') != NULL)
         return absolute(name);
     const char *directory = getenv("SIDECALL_DIR");
-    const char *path = joined(directory != NULL && *directory != '\0' ? directory : "/run/sidecall", name, ".sock");
+    const char *path = joined(directory != NULL && *directory != '\0' ? directory : "/run/sidecall", name,
+                              ends_with(name, ".sock") ? "" : ".sock");
     if (path == NULL)
         fail(EXIT_USAGE, PATH_TOO_LONG_TEXT, name);
     return path;
@@ -103,19 +106,46 @@ struct ucred peer_of(int sock)
     return peer;
 }
 
+/* Refuse a directory on the way to the socket in which every user can replace what is on that way. Return 0 or the error. */
+static int refuse_replaceable(const char *directory)
+{
+    char at[PATH_MAX];
+    size_t length = strlen(directory);
+    struct stat status;
+    if (length >= sizeof at)
+        return ENAMETOOLONG;
+    memcpy(at, directory, length + 1);
+    for (;;) {
+        if (stat(at, &status) != 0)
+            return errno;
+        if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX)) {
+            fail(EXIT_DENIED, DIRECTORY_OPEN_TO_ALL_TEXT, at);
+            hint(DIRECTORY_OPEN_TO_ALL_HINT, at);
+            return EXPLAINED;
+        }
+        if (length <= 1)
+            return 0;
+        length = directory_length(at, length);
+        at[length] = '\0';
+    }
+}
+
 /* Refuse a server that can be another user's in place of the one that is meant: the owner of the directory, and root,
  * decide what is in it; so does this user. Return 0 or the error. */
 static int refuse_impostor(int sock, const char *path, const char *directory)
 {
     struct stat status;
+    int error = refuse_replaceable(directory);
+    if (error != 0)
+        return error;
     if (stat(directory, &status) != 0)
         return errno;
-    if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX)) {
-        fail(EXIT_DENIED, DIRECTORY_OPEN_TO_ALL_TEXT, directory);
-        hint(DIRECTORY_OPEN_TO_ALL_HINT, directory);
+    uid_t server = peer_of(sock).uid;
+    if (server == UNMAPPED) {
+        fail(EXIT_DENIED, SERVER_UNIDENTIFIED_TEXT, (unsigned long long)server, path);
+        hint(SERVER_UNIDENTIFIED_HINT);
         return EXPLAINED;
     }
-    uid_t server = peer_of(sock).uid;
     if (server == 0 || server == status.st_uid || server == geteuid())
         return 0;
     fail(EXIT_DENIED, SERVED_BY_ANOTHER_TEXT, (unsigned long long)server, path);

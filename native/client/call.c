@@ -132,11 +132,20 @@ static void explain_end(struct outcome *outcome)
     outcome->value = outcome->kind == KIND_LOST ? EXIT_LOST : 0;
 }
 
+/* Return whether a process can die of a signal: one that stopped this one instead would hold its caller for ever. */
+static bool is_lethal(int number)
+{
+    for (size_t i = 0; i < sizeof NEVER_LETHAL_SIGNALS / sizeof *NEVER_LETHAL_SIGNALS; i++)
+        if (NEVER_LETHAL_SIGNALS[i] == number)
+            return false;
+    return number > 0 && number <= LAST_SIGNAL;
+}
+
 /* Return the kind of an end; KIND_UNKNOWN if it cannot be: only a signal ends a call that has not started. */
 static enum kind kind_of(int ended, int value, bool has_started)
 {
     switch (ended) {
-    case ENDED_SIGNALED: return value > 0 && value <= LAST_SIGNAL ? KIND_SIGNALED : KIND_UNKNOWN;
+    case ENDED_SIGNALED: return is_lethal(value) ? KIND_SIGNALED : KIND_UNKNOWN;
     case ENDED_EXITED: return has_started ? KIND_EXITED : KIND_UNKNOWN;
     case ENDED_TIMED_OUT: return has_started ? KIND_TIMED_OUT : KIND_UNKNOWN;
     case ENDED_OUTPUT_FAILED: return has_started ? KIND_OUTPUT_FAILED : KIND_UNKNOWN;

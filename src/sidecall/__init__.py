@@ -7,6 +7,7 @@ command are the other two.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from sidecall.client.aio import run_async
     from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run

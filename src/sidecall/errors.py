@@ -10,6 +10,7 @@ The numbers follow sysexits(3) where it has one, and GNU timeout(1), env(1) and 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
 if TYPE_CHECKING:
     from typing import ClassVar
 

@@ -50,6 +50,10 @@ SERVED_BY_ANOTHER = Text(
     "uid {uid:d} serves {path}, and is neither root, nor you, nor the owner of its directory",
     "if you trust that server, make it the owner with `chown {uid:d} {directory}`",
 )
+SERVER_UNIDENTIFIED = Text(
+    "uid {uid:d} serves {path}, and every unmapped user has that uid",
+    "run the server as a user that is mapped in this container, or use one user namespace for both",
+)
 NO_ANSWER = Text("the server does not answer", "check whether it is stopped, or not a sidecall server")
 CONNECTION_CLOSED = Text(
     "the server on {path} closed the connection without an answer", "check whether it is a bridge, or socat"

@@ -8,9 +8,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sidecall.errors import ConfigError
 from sidecall.calls.events import ENDED, FINAL
 from sidecall.calls.log import log, write_now
+from sidecall.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,6 @@ still running when it was stopped, or if the call had not started yet.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol

@@ -7,17 +7,17 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecall.policy import plan as policy
 from sidecall.calls.threads import run_in_thread
 from sidecall.files.paths import Paths
 from sidecall.files.scratch import remove
 from sidecall.files.volumes import VolumeMap
+from sidecall.policy import plan as policy
 
 if TYPE_CHECKING:
-    from sidecall.protocol.messages import Call
+    from sidecall.files.scratch import Scratch
     from sidecall.policy.config import Command, Service
     from sidecall.policy.plan import Plan
-    from sidecall.files.scratch import Scratch
+    from sidecall.protocol.messages import Call
 
 
 class Prepared(NamedTuple):

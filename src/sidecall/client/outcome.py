@@ -41,7 +41,8 @@ def outcome_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
     Only a signal ends a call that has not started. An end of an unknown kind is an unknown outcome.
     """
     kind = _KINDS.get(end.ended, LOST)
-    is_possible = 0 < end.value <= _LAST_SIGNAL if kind == SIGNALED else call_id or kind == LOST
+    is_lethal = 0 < end.value <= _LAST_SIGNAL and end.value not in m.NEVER_LETHAL_SIGNALS
+    is_possible = is_lethal if kind == SIGNALED else call_id or kind == LOST
     if not is_possible:
         return ProtocolError(*texts.END_IMPOSSIBLE(ended=end.ended, value=end.value))
     details = Details(end.details)

@@ -98,7 +98,7 @@ def _make_locked(parent: int) -> tuple[int, str]:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise OSError(errno.EPERM, "another user has replaced the directory that was made here")
-        os.fchmod(fd, 0o711)  # noqa: S103 a command's user passes through, and cannot list it
+        os.fchmod(fd, 0o711)
         with contextlib.suppress(OSError):  # where nothing can be locked it keeps a name that is not looked for
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             locked = _prefix() + os.urandom(4).hex()

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sidecall.transport.credentials import UNMAPPED
+
 if TYPE_CHECKING:
     from sidecall.transport.credentials import Peer
-
-UNMAPPED = 65534
-"""What the kernel reports for every uid and gid without a mapping: nobody is identified by it. Source:
-user_namespaces(7)."""
-
 
 @dataclass(frozen=True)
 class Callers:

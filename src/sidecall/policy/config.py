@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied
+from sidecall.policy.callers import Callers
 from sidecall.protocol.messages import SIGNALS
-from sidecall.policy.callers import UNMAPPED, Callers
 from sidecall.supervise.control import RunAs
+from sidecall.transport.credentials import UNMAPPED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sidecall.files.volumes import Volume
     from sidecall.policy.parameters import Parameter
     from sidecall.policy.template import Group
-    from sidecall.files.volumes import Volume
     from sidecall.transport.credentials import Peer
 
 SCRATCH = "scratch"

@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
+from sidecall.files.volumes import Volume
 from sidecall.policy.config import SCRATCH, Command, Listen, Service, only_me
 from sidecall.policy.parameters import TYPES, Parameter
 from sidecall.policy.table import Table
 from sidecall.policy.template import Group, Word, parse_group
-from sidecall.files.volumes import Volume
 from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _socket(table: Table, name: str) -> str:
     """Return a socket's name, or its absolute path."""
     if name in {".", ".."}:
         table.fail("name", "a name, or the path of a socket", name)
-    return _from_the_file(table, name) if "/" in name or name.endswith(".sock") else name
+    return _from_the_file(table, name) if "/" in name else name.removesuffix(".sock")
 
 
 def _audit(table: Table) -> str:

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, NoSuchCommand, UsageError
-from sidecall.protocol.messages import SIGNALS
 from sidecall.policy.config import SCRATCH, Command, Service
 from sidecall.policy.parameters import parse, shown
 from sidecall.policy.template import fill
+from sidecall.protocol.messages import SIGNALS
 from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecall.protocol.messages import Call
     from sidecall.files.paths import Paths
+    from sidecall.protocol.messages import Call
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def command_of(service: Service, call: Call) -> Command | None:
     return None if service.commands is None else declared_command(service, command_name(call.command))
 
 
-def plan(  # noqa: PLR0913 what a plan is made of
+def plan(
     service: Service,
     call: Call,
     environ: Mapping[bytes, bytes],
@@ -128,7 +128,7 @@ def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes], time
     return Plan(words, variables, directory, timeout, service.grace, parameters=shown)
 
 
-def _plan_declared(  # noqa: PLR0913, PLR0917 see `plan`
+def _plan_declared(  # noqa: PLR0917 see `plan`
     service: Service,
     call: Call,
     environ: Mapping[bytes, bytes],

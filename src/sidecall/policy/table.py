@@ -12,8 +12,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError
+from sidecall.policy.callers import Callers
 from sidecall.protocol.messages import SIGNALS
-from sidecall.policy.callers import UNMAPPED, Callers
+from sidecall.transport.credentials import UNMAPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

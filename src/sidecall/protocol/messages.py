@@ -45,6 +45,9 @@ ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
 SIGNALS = ENDING_SIGNALS | {18, 20}
 """What a SIGNAL can carry: those, CONT and TSTP."""
 
+NEVER_LETHAL_SIGNALS = frozenset({17, 18, 19, 20, 21, 22, 23, 28})
+"""CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH: no process dies of these, so no EXIT can report them."""
+
 MAX_DATA = 64 * 1024
 """Bytes of stream data in one frame; half of what h2 and SSH use at the most."""
 

@@ -7,8 +7,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from sidecall.errors import SidecallError
 from sidecall.calls.log import log, log_bug
+from sidecall.errors import SidecallError
 from sidecall.supervise.control import Job
 from sidecall.supervise.process import SupervisorDied
 from sidecall.transport.credentials import peer_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecall.server.acceptor import Acceptor
-    from sidecall.supervise.process import SupervisorPool, Process
+    from sidecall.supervise.process import Process, SupervisorPool
 
 _GRACE = 10.0
 """Seconds that an app has between TERM and KILL when the server ends."""

@@ -14,13 +14,13 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecall.server.acceptor import Acceptor
 from sidecall.calls.log import log
 from sidecall.errors import ConfigError, ServiceBusy
+from sidecall.server.acceptor import Acceptor
 from sidecall.server.notify import notify
 from sidecall.server.watchdog import Watchdog
-from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.forkserver import ForkServer
+from sidecall.supervise.kernel import become_subreaper
 from sidecall.supervise.process import SupervisorPool, reset_inherited_signals
 
 if TYPE_CHECKING:

@@ -19,12 +19,11 @@ from sidecall.calls.log import RateLimit, log
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
-from sidecall.policy.callers import UNMAPPED
 from sidecall.policy.config import is_operator
 from sidecall.protocol.messages import Notice, Pong
 from sidecall.protocol.options import details
 from sidecall.server.session import Session
-from sidecall.transport.credentials import peer_of
+from sidecall.transport.credentials import UNMAPPED, peer_of
 from sidecall.transport.hangups import HangUps
 
 if TYPE_CHECKING:

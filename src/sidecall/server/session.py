@@ -12,11 +12,11 @@ import json
 from typing import TYPE_CHECKING
 
 import sidecall
+from sidecall.calls.admission import SHUTTING_DOWN
 from sidecall.calls.call import QUEUED, Call, Owner
 from sidecall.calls.eager import begin
 from sidecall.calls.streams import ClientStreams
 from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
-from sidecall.calls.admission import SHUTTING_DOWN
 from sidecall.policy import plan as policy
 from sidecall.policy.describe import describe
 from sidecall.protocol import messages as m

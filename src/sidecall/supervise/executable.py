@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from sidecall.errors import CannotExecute, NoSuchCommand, SidecallError
 

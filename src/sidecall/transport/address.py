@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError, UsageError
-from sidecall.transport.credentials import uid_of
+from sidecall.transport.credentials import UNMAPPED, uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,16 +27,16 @@ _RETRY_AFTER = 0.05
 def socket_path(name: str, environ: Mapping[str, str]) -> str:
     """Return the path of a service's socket.
 
-    A name with a slash or ending in `.sock` is a path already; any other is a file in `$SIDECALL_DIR`.
+    A name with a slash is a path already; any other is a file in `$SIDECALL_DIR`, with or without its `.sock`.
 
     Raises:
         UsageError: the name cannot be one.
     """
     if not name or "\0" in name or name in {".", ".."}:
         raise UsageError(*texts.NAME_INVALID(name=texts.quoted(name)))
-    if "/" in name or name.endswith(".sock"):
+    if "/" in name:
         return absolute(name)
-    return os.path.join(environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY, name + ".sock")
+    return os.path.join(environ.get("SIDECALL_DIR") or DEFAULT_DIRECTORY, name.removesuffix(".sock") + ".sock")
 
 
 def absolute(path: str) -> str:
@@ -116,21 +116,32 @@ def _refuse_impostor(sock: socket, path: str) -> None:
     """
     directory = os.path.dirname(path)
     status = os.stat(directory)
-    if _is_open_to_all(status.st_mode):
-        raise CallDenied(*texts.DIRECTORY_OPEN_TO_ALL(directory=directory))
+    if (replaceable := _replaceable_directory(path)) is not None:
+        raise CallDenied(*texts.DIRECTORY_OPEN_TO_ALL(directory=replaceable))
     server = uid_of(sock)
+    if server == UNMAPPED:
+        raise CallDenied(*texts.SERVER_UNIDENTIFIED(uid=server, path=path))
     if server not in {0, os.geteuid(), status.st_uid}:
         raise CallDenied(*texts.SERVED_BY_ANOTHER(uid=server, path=path, directory=directory))
 
 
 def why_insecure(path: str) -> str:
     """Return why a socket at `path` could be another user's, or an empty string."""
-    directory = os.path.dirname(path)
     try:
-        mode = os.stat(directory).st_mode
+        directory = _replaceable_directory(path)
     except OSError:
         return ""
-    return texts.DIRECTORY_OPEN_TO_ALL(directory=directory)[0] if _is_open_to_all(mode) else ""
+    return "" if directory is None else texts.DIRECTORY_OPEN_TO_ALL(directory=directory)[0]
+
+
+def _replaceable_directory(path: str) -> str | None:
+    """Return a directory on the way to `path` in which every user can replace what is on that way, or None."""
+    directory = os.path.dirname(path)
+    while not _is_open_to_all(os.stat(directory).st_mode):
+        if directory == "/":
+            return None
+        directory = os.path.dirname(directory)
+    return directory
 
 
 def _is_open_to_all(mode: int) -> bool:

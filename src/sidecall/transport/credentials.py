@@ -15,6 +15,10 @@ _SO_PEERGROUPS = 59
 _MOST_GROUPS = 65536
 """NGROUPS_MAX. Source: getgroups(2)."""
 
+UNMAPPED = 65534
+"""What the kernel reports for every uid and gid without a mapping: nobody is identified by it. Source:
+user_namespaces(7)."""
+
 
 @dataclass(frozen=True)
 class Peer:
