@@ -98,7 +98,9 @@ def descriptors(server: Server) -> int:
     pid = server.process.pid
     nurseries = open_text(f"/proc/{pid}/task/{pid}/children").split()
     supervisors = [
-        supervisor for forkserver in nurseries for supervisor in open_text(f"/proc/{forkserver}/task/{forkserver}/children").split()
+        supervisor
+        for forkserver in nurseries
+        for supervisor in open_text(f"/proc/{forkserver}/task/{forkserver}/children").split()
     ]
     return len(os.listdir(f"/proc/{pid}/fd")) - len(supervisors)
 
@@ -223,7 +225,9 @@ def test_swapping_a_directory_wins_nothing(kit: Server, data: Path, table: Table
     assert list(outside.iterdir()) == []
     found = next(place for place in (directory, data / "away") if place.is_dir() and not place.is_symlink())
     assert len(list(found.iterdir())) == ends["written"]
-    table("directory swapped for a link while a file is made in it, until it was met 50 times", "nothing was made outside")
+    table(
+        "directory swapped for a link while a file is made in it, until it was met 50 times", "nothing was made outside"
+    )
 
 
 @pytest.mark.parametrize("value", ["-rf", "--help", "-"])
@@ -365,20 +369,37 @@ def test_a_directory_is_no_stream(kit: Server, table: Table) -> None:
 
 
 def test_a_fake_server_is_not_called(sidecall: Run, table: Table) -> None:
-    """In a directory that others may write to, anybody could have made the socket."""
+    """Where another user could have made the socket: in its directory, or by renaming a directory on the way to it.
+
+    The overflow uid is every unmapped user's, also if the directory or the client has it.
+    """
     if os.geteuid() != 0:
         pytest.skip("becoming another user needs root")
-    with tempfile.TemporaryDirectory() as shared:
-        for mode, reason in ((0o777, b"anyone may replace the sockets"), (0o755, b"uid 65533 serves")):
-            fake = f"{shared}/{mode:o}.sock"
+    cases = [
+        (0o755, 0o777, 65533, b"any user can replace the sockets"),
+        (0o777, 0o755, 65533, b"any user can replace the sockets"),
+        (0o755, 0o755, 65533, b"uid 65533 serves"),
+        (0o755, 0o755, 65534, b"every unmapped user has that uid"),
+    ]
+    for above_mode, mode, uid, reason in cases:
+        with tempfile.TemporaryDirectory() as above:
+            shared = f"{above}/shared"
+            fake = f"{shared}/fake.sock"
+            os.mkdir(shared)
+            os.chmod(above, 0o755)
             os.chmod(shared, 0o777)
             words = ["socat", f"UNIX-LISTEN:{fake},mode=666", "SYSTEM:echo caught"]
-            with subprocess.Popen(words, user=65533, group=65533, stdin=subprocess.DEVNULL) as server:
+            with subprocess.Popen(words, user=uid, group=uid, stdin=subprocess.DEVNULL) as server:
                 while not os.path.exists(fake) and server.poll() is None:
                     time.sleep(0.02)
+                os.chown(shared, 65534 if uid == 65534 else 0, -1)
+                os.chmod(above, above_mode)
                 os.chmod(shared, mode)
                 done = sidecall("exec", fake, "true")
                 server.kill()
             assert (done.returncode, reason in done.stderr) == (77, True), done
-            said = done.stderr.decode().splitlines()[0][10:].replace(shared, "…")
-            table(f"a fake server's socket in a directory of mode {mode:o}", f"not called: {said}")
+            said = done.stderr.decode().splitlines()[0][10:].replace(above, "…")
+            table(
+                f"a fake server of uid {uid} in a directory of mode {mode:o} in one of {above_mode:o}",
+                f"not called: {said}",
+            )

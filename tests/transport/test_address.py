@@ -150,9 +150,10 @@ def test_waiting_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_relative_paths_and_sock_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ends in `.sock` or has a slash is a path from where the caller stands, whatever SIDECALL_DIR says."""
+    """A slash makes a path of it, relative to the working directory; a name may end in `.sock`."""
     monkeypatch.chdir(tmp_path)
     environ = {"SIDECALL_DIR": "/ipc"}
-    assert socket_path("x.sock", environ) == f"{tmp_path}/x.sock"
+    assert socket_path("x.sock", environ) == "/ipc/x.sock"
+    assert socket_path("./x.sock", environ) == f"{tmp_path}/x.sock"
     assert socket_path("./x", environ) == f"{tmp_path}/x"
     assert socket_path("sock", environ) == "/ipc/sock.sock"
