@@ -94,7 +94,7 @@ def test_the_process_is_the_server(standalone: Path, serve: Callable[..., Server
     assert run(standalone, "exec", "tool", "true").returncode == 0
     assert os.readlink(f"/proc/{server.process.pid}/exe") == str(standalone)
     (forkserver,) = children_of(server.process.pid)
-    assert Path(f"/proc/{forkserver}/comm").read_text() == "sidecall-nurse\n"
+    assert Path(f"/proc/{forkserver}/comm").read_text() == "sidecall-fork\n"
     assert Path(f"/proc/{forkserver}/exe").resolve() == standalone
     resident_pages = int(Path(f"/proc/{forkserver}/statm").read_text().split()[1])
     assert resident_pages * os.sysconf("SC_PAGE_SIZE") < 2_000_000

@@ -69,7 +69,7 @@ def test_the_command_is_the_native_client(programs: Path, tool: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["--help"], ["exec", "--help"], ["ping", "tool"], ["describe", "tool"], ["serve"], []]
+    "arguments", [["--version"], ["--help"], ["exec", "--help"], ["ping", "gone"], ["describe", "tool"], ["serve"], []]
 )
 def test_both_commands_print_the_same(programs: Path, tool: Server, arguments: list[str]) -> None:
     """Whether the native client answers itself or becomes the Python command."""

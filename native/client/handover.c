@@ -1,7 +1,5 @@
 /* What the native client does not do itself the Python command does: this process becomes that one. */
 
-#ifndef SIDECALL_STANDALONE /* in the standalone executable it is native/standalone/python.c */
-
 #define _GNU_SOURCE
 
 #include <limits.h>
@@ -14,6 +12,8 @@
 
 #include "commands.h"
 #include "paths.h"
+
+#ifndef SIDECALL_STANDALONE /* in the standalone executable it is native/standalone/python.c */
 
 /* Become the program at `path`, unless that is this one, which would go on forever. Returns only if it cannot. */
 static void become(const char *path, char **argv)
