@@ -17,7 +17,10 @@ SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).pare
 """The command under test: the standalone executable, for one, has to pass the same tests."""
 CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 """What does `exec` and `connect`: the native client, for one, has to pass the same tests."""
-os.environ.setdefault("SIDECALL_PYTHON_COMMAND", SIDECALL)
+PYTHON_COMMAND = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall-python"))
+"""What a native client becomes for all other subcommands: next to the one of a wheel."""
+if CLIENT != SIDECALL:
+    os.environ.setdefault("SIDECALL_PYTHON_COMMAND", PYTHON_COMMAND)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]

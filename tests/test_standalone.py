@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-PYTHON_COMMAND = Path(sys.executable).parent / "sidecall"
-LOST = "sidecall: the connection to the service was lost: whether and how the command ended is unknown"
+PYTHON_COMMAND = Path(sys.executable).parent / "sidecall-python"
+LOST = "sidecall: the connection to the server was lost: the exit status of the command is unknown"
 
 
 def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
