@@ -1,11 +1,10 @@
-"""How ends become exit codes and words; and the value classes they are made of."""
+"""How ends become exit codes and JSON."""
 
 from __future__ import annotations
 
 import pytest
 
 from sidecall import errors
-from sidecall._record import Record
 from sidecall.outcome import EXITED, LOST, REFUSED, SIGNALED, TIMED_OUT, Outcome, Usage, from_error, from_wait_status
 
 
@@ -71,27 +70,3 @@ def test_an_unknown_refusal_is_the_peers_fault() -> None:
     """A code that is not in the table is never taken for an exit code."""
     assert type(errors.refusal(0, "x", "")) is errors.ProtocolError
     assert type(errors.refusal(1, "x", "")) is errors.DescriptorsLost
-
-
-class Point(Record):
-    """A value for the tests below."""
-
-    x: int
-    y: int = 2
-
-
-def test_records_are_values() -> None:
-    """A record compares by its fields, has defaults, and cannot be changed."""
-    assert Point(1) == Point(x=1, y=2)
-    assert Point(1) != Point(3)
-    assert len({Point(1), Point(1, 2)}) == 1
-    assert repr(Point(1)) == "Point(x=1, y=2)"
-    with pytest.raises(AttributeError):
-        Point(1).x = 5  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(("values", "named"), [((), {}), ((1, 2, 3), {}), ((1,), {"x": 1}), ((1,), {"z": 1})])
-def test_records_want_their_fields(values: tuple[int, ...], named: dict[str, int]) -> None:
-    """A missing, an unknown and a doubled field are errors at once."""
-    with pytest.raises(TypeError):
-        Point(*values, **named)

@@ -64,8 +64,8 @@ argv = ["cat"]
 
 pytestmark = pytest.mark.long
 
-HELLO = m.Hello(1, (b"pass",), "attacker")
-CAT = m.Call(b"fed", (), (), b"", b"/", (), 0, 0, m.PASSED, m.PASSED, m.PASSED)
+HELLO = m.Hello(1, (), (), "attacker")
+CAT = m.Call(b"fed", (), (), b"", b"/", (), (), m.PASSED, m.PASSED, m.PASSED)
 
 
 @pytest.fixture
@@ -245,8 +245,8 @@ def test_a_leading_dash_is_no_option(kit: Server, sidecall: Run, data: Path, val
 def test_bytes_are_one_word_or_refused(kit: Server, value: bytes, table: Table) -> None:
     """No value is parsed again: not by a shell, nor as a template."""
     with connect(kit) as sock:
-        call = m.Call(b"print", (b"--text", value), (), b"", b"/", (), 0, 0, m.NULL, m.RELAYED, m.NULL)
-        hello = m.Hello(1, (b"relay",), "attacker")
+        call = m.Call(b"print", (b"--text", value), (), b"", b"/", (), (), m.NONE, m.RELAYED, m.NONE)
+        hello = m.Hello(1, (), (), "attacker")
         sock.sendall(encode(hello) + encode(call))
         heard = b""
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.calls.eager import begin
+from sidecall.calls.eager import start_eager_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ def test_what_never_waits_is_done_at_once() -> None:
         done.append("work")
 
     async def main() -> None:
-        assert begin(asyncio.get_running_loop(), work()) is None
+        assert start_eager_task(asyncio.get_running_loop(), work()) is None
         assert done == ["work"]
 
     run(main)
@@ -47,7 +47,7 @@ def test_the_rest_goes_on_as_a_task() -> None:
 
     async def main() -> None:
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = begin(asyncio.get_running_loop(), work(turn))
+        task = start_eager_task(asyncio.get_running_loop(), work(turn))
         assert said == ["begun"]
         turn.set_result("turn")
         assert task is not None
@@ -68,8 +68,8 @@ def test_an_error_is_raised_where_it_comes_up() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with pytest.raises(ValueError, match="x"):
-            begin(loop, work(wait=False))
-        task = begin(loop, work(wait=True))
+            start_eager_task(loop, work(wait=False))
+        task = start_eager_task(loop, work(wait=True))
         assert task is not None
         with pytest.raises(ValueError, match="x"):
             await task
@@ -89,7 +89,7 @@ def test_a_task_is_cancelled_where_it_waits() -> None:
             said.append("cleaned up")
 
     async def main() -> None:
-        task = begin(asyncio.get_running_loop(), work())
+        task = start_eager_task(asyncio.get_running_loop(), work())
         assert task is not None
         await asyncio.sleep(0)
         task.cancel()

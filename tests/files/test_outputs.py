@@ -211,7 +211,7 @@ def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: 
                 with Paths(VolumeMap([volume], ()), str(own), scratch) as paths:
                     try:
                         path = paths.use(OUT, os.fsencode(data / f"out{i}"))
-                    except Exception:  # noqa: BLE001, S112 the directory was moved before it was opened: refused
+                    except Exception:
                         continue
                     Path(os.fsdecode(path)).write_bytes(b"mine")
                     assert paths.commit() == ""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sidecall.errors import CallDenied, ServiceBusy, SidecallError, UsageError
-from sidecall.policy.parameters import Parameter
 from sidecall.files.paths import Paths
-from sidecall.files.volumes import VolumeMap, Volume
+from sidecall.files.scratch import Scratch
+from sidecall.files.volumes import Volume, VolumeMap
+from sidecall.policy.parameters import Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 READ = Parameter("in", "path", help="what to read")
 WRITE = Parameter("out", "path", access="write")
-REPLACE = Parameter("out", "path", access="write", replace=True)
+ATOMIC = Parameter("out", "path", access="write", atomic=True)
 
 
 class Places:
@@ -31,17 +32,27 @@ class Places:
             directory.mkdir()
         volumes = (Volume("data", str(self.volume), writable=True), Volume("fixed", str(self.fixed)))
         self.volume_map = VolumeMap(volumes, [])
+        self.scratch = Scratch()
 
     def paths(self, *, checks_only: bool = False) -> Paths:
         """Return the paths of one call."""
-        return Paths(self.volume_map, None if checks_only else str(self.private))
+        if checks_only:
+            return Paths(self.volume_map, None)
+        return Paths(self.volume_map, str(self.private), self.scratch)
+
+    def left(self) -> list[str]:
+        """Return what is on the volume once the server has removed what is its own."""
+        self.scratch.close()
+        return sorted(os.listdir(self.volume))
 
 
 @pytest.fixture
 def places(tmp_path: Path) -> Iterator[Places]:
     """Return the directories; no descriptor is left open after the test."""
     before = len(os.listdir("/proc/self/fd"))
-    yield Places(tmp_path)
+    places = Places(tmp_path)
+    yield places
+    places.scratch.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -78,30 +89,33 @@ def test_a_replaced_file_appears_when_it_is_committed(places: Places) -> None:
     file = places.volume / "out"
     file.write_text("old")
     with places.paths() as paths:
-        with open(paths.use(REPLACE, bytes(file)), "w") as made:
+        with open(paths.use(ATOMIC, bytes(file)), "w") as made:
             made.write("new")
         assert file.read_text() == "old"
         assert paths.commit() == ""
         assert file.read_text() == "new"
-    assert list(places.volume.iterdir()) == [file]
+    assert places.left() == ["out"]
 
 
 def test_a_replaced_file_that_is_not_committed_leaves_nothing(places: Places) -> None:
     """Whatever a failed command has written is removed."""
     with places.paths() as paths:
-        name = paths.use(REPLACE, bytes(places.volume / "out"))
+        name = paths.use(ATOMIC, bytes(places.volume / "out"))
         with open(name, "w") as made:
             made.write("half")
         with open(os.path.dirname(name) + b"/beside", "w") as made:
             made.write("more")
-    assert list(places.volume.iterdir()) == []
+    assert places.left() == []
 
 
 def test_a_file_that_was_never_written_cannot_be_committed(places: Places) -> None:
-    """A command that returns 0 without its output is told of."""
+    """The reason names what the command wrote instead: many programs add a suffix."""
     with places.paths() as paths:
-        paths.use(REPLACE, bytes(places.volume / "out"))
-        assert paths.commit() == "'out' could not be put into its place: No such file or directory"
+        name = paths.use(ATOMIC, bytes(places.volume / "out"))
+        assert paths.commit() == "the command did not write 'out'"
+        with open(name + b".tif", "w") as made:
+            made.write("new")
+        assert paths.commit() == "the command wrote 'out.tif', not 'out'"
 
 
 def test_a_check_holds_and_makes_nothing(places: Places) -> None:
@@ -109,7 +123,7 @@ def test_a_check_holds_and_makes_nothing(places: Places) -> None:
     (places.volume / "a").touch()
     with places.paths(checks_only=True) as paths:
         assert paths.use(READ, bytes(places.volume / "a")) == bytes(places.volume / "a")
-        assert paths.use(REPLACE, bytes(places.volume / "out")) == bytes(places.volume / "out")
+        assert paths.use(ATOMIC, bytes(places.volume / "out")) == bytes(places.volume / "out")
         assert paths.directory(bytes(places.volume)) == bytes(places.volume) + b"/"
         assert paths.used == [("data", "a"), ("data", "out")]
     assert list(places.private.iterdir()) == []
@@ -163,4 +177,4 @@ def test_a_full_volume_is_no_mistake_of_the_caller(
     with places.paths() as paths:
         monkeypatch.setattr(os, "mkdir", mkdir)
         with pytest.raises(ServiceBusy, match="cannot hold another file"):
-            paths.use(REPLACE, bytes(places.volume / "out"))
+            paths.use(ATOMIC, bytes(places.volume / "out"))

@@ -103,7 +103,7 @@ def test_what_is_somebody_elses_is_left(temporary: Path) -> None:
     theirs = temporary / f"{scratch._prefix()}theirs"
     theirs.mkdir()
     os.chown(theirs, 1, 1)
-    clear()
+    clear([str(temporary)])
     assert theirs.is_dir()
 
 

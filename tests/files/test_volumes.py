@@ -8,7 +8,7 @@ import pytest
 
 from sidecall.client.directory_ids import directory_ids
 from sidecall.errors import CallDenied, ProtocolError
-from sidecall.files.volumes import VolumeMap, VolumePath, Volume
+from sidecall.files.volumes import Volume, VolumeMap, VolumePath
 
 if TYPE_CHECKING:
     from pathlib import Path

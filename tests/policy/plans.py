@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecall.policy import plan as policy
 from sidecall.files.paths import Paths
 from sidecall.files.volumes import VolumeMap
+from sidecall.policy import plan as policy
 
 if TYPE_CHECKING:
-    from sidecall.protocol.messages import Call
     from sidecall.policy.config import Service
     from sidecall.policy.plan import Plan
+    from sidecall.protocol.messages import Call
 
 
-def plan(service: Service, call: Call, environ: dict[bytes, bytes], scratch: str = "") -> Plan:
+def plan(
+    service: Service, call: Call, environ: dict[bytes, bytes], scratch: str = "", *, timeout: float | None = None
+) -> Plan:
     """Return what a call would execute."""
-    with Paths(VolumeMap(service.volumes, call.directories), private=None) as paths:
-        return policy.plan(service, call, environ, paths, scratch)
+    with Paths(VolumeMap(service.volumes, call.directory_ids), private=None) as paths:
+        return policy.plan(service, call, environ, paths, scratch, timeout=timeout)

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from sidecall.errors import NoSuchCommand
+from sidecall.files.volumes import Volume
 from sidecall.policy.config import Command, Service
 from sidecall.policy.describe import describe
 from sidecall.policy.parameters import Parameter
 from sidecall.policy.template import parse_group
-from sidecall.files.volumes import Volume
 
 COMMAND = Command(
     name="stitch",
@@ -20,7 +20,7 @@ COMMAND = Command(
     parameters={
         "pto": Parameter("pto", "path", help="the project"),
         "size": Parameter("size", "int", default="5", minimum=1, maximum=9),
-        "mode": Parameter("mode", "choice", optional=True, choices=("a", "b"), repeated=True),
+        "mode": Parameter("mode", "choice", optional=True, choices=("a", "b"), repeatable=True),
         "fast": Parameter("fast", "flag", value="-f"),
     },
     timeout=5.0,
@@ -61,9 +61,9 @@ def test_a_command_is_described_as_declared() -> None:
                         "name": "mode",
                         "type": "choice",
                         "required": False,
-                        "repeated": True,
+                        "repeatable": True,
                         "choices": ["a", "b"],
-                        "most": 1000,
+                        "max_count": 1000,
                     },
                     {"name": "fast", "type": "flag", "required": False},
                 ],

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.plans import plan
-from sidecall.errors import CallDenied, ConfigError, NoSuchCommand, ServiceBusy, UsageError
-from sidecall.protocol.messages import Call
+from policy.plans import plan
 from sidecall.calls.admission import Admission
+from sidecall.errors import CallDenied, ConfigError, NoSuchCommand, ServiceBusy, UsageError
 from sidecall.policy.callers import Callers
 from sidecall.policy.config import Listen, Service
 from sidecall.policy.loading import load
 from sidecall.policy.parameters import Parameter, parse
 from sidecall.policy.template import fill, parse_group
+from sidecall.protocol.messages import Call
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,14 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         (HEAD + "queue = -1", "service.queue: expected a whole number of at least 0, not -1"),
         (HEAD + "drain = -1", "service.drain: expected a number of seconds, 0 or more, not -1"),
         (COMMAND + "grace = 0", "commands.c.grace: expected a positive number of seconds, not 0"),
-        (COMMAND + 'leftovers = "keep"', "commands.c.leftovers: expected one of stop, leave, not 'keep'"),
+        (COMMAND + 'background = "leave"', "commands.c.background: expected one of stop, keep, not 'leave'"),
+        (COMMAND + 'leftovers = "leave"', "commands.c.leftovers: unknown key (did you mean 'background'?)"),
+        (PARAMETER + "repeated = true", "commands.c.parameters.p.repeated: unknown key (did you mean 'repeatable'?)"),
+        (PARAMETER + "most = 5", "commands.c.parameters.p.most: unknown key (did you mean 'max-count'?)"),
+        (
+            PARAMETER + "leading-dash = true",
+            "commands.c.parameters.p.leading-dash: unknown key (did you mean 'allow-leading-dash'?)",
+        ),
         (
             COMMAND + 'signals = ["KILL"]',
             "commands.c.signals: expected an array of HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, not ['KILL']",
@@ -54,7 +61,7 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         (COMMAND.replace("name", "nome"), 'service.name: expected the service\'s name, such as "hugin"'),
         (
             HEAD + 'slot = 1\n[commands.c]\nargv = ["true"]',
-            "service.slot: expected no such key (did you mean 'slots'?)",
+            "service.slot: unknown key (did you mean 'slots'?)",
         ),
         ("extra = 1\n" + COMMAND, "extra: expected one of service, volumes, commands, listen"),
         (HEAD + "[commands.c]\n", "commands.c.argv: expected a non-empty array"),
@@ -82,7 +89,7 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         ),
         (HEAD + '[commands."a b"]', "commands.a b: expected a name of letters, digits, `-` and `_`"),
         (COMMAND + 'timeout = "1"', "commands.c.timeout: expected a positive number of seconds, not '1'"),
-        (COMMAND + "timout = 1", "commands.c.timout: expected no such key (did you mean 'timeout'?)"),
+        (COMMAND + "timout = 1", "commands.c.timout: unknown key (did you mean 'timeout'?)"),
         (COMMAND + "env = { A = 1 }", "commands.c.env.A: expected a string, not 1"),
         (COMMAND + 'env = { "A=" = "1" }', "commands.c.env.A=: expected the name of an environment variable"),
         (COMMAND + 'pass-env = "A"', "commands.c.pass-env: expected an array of strings, not 'A'"),
@@ -131,9 +138,9 @@ def test_a_bad_pattern_is_said_to_be(tmp_path: Path) -> None:
         load(str(tmp_path / "bad.toml"))
 
 
-def call(command: bytes, *arguments: bytes, env: tuple[bytes, ...] = (), directory: bytes = b"", ms: int = 0) -> Call:
+def call(command: bytes, *arguments: bytes, env: tuple[bytes, ...] = (), directory: bytes = b"") -> Call:
     """Return a CALL from a caller in /home."""
-    return Call(command, arguments, env, directory, b"/usr", (), ms, 0, 0, 0, 0)
+    return Call(command, arguments, env, directory, b"/usr", (), (), 0, 0, 0)
 
 
 def offered(tmp_path: Path, content: str) -> Service:
@@ -149,11 +156,11 @@ def test_a_plan_is_what_was_declared(tmp_path: Path) -> None:
         HEAD + '[commands.c]\nargv = ["./run", "{p}"]\ntimeout = 5\nenv = { A = "1" }\npass-env = ["B"]\n'
         'cwd = "{scratch}"\n[commands.c.parameters.p]\ntype = "path"\n[volumes.all]\npath = "/"\n',
     )
-    made = plan(service, call(b"c", b"--p", b"bin", env=(b"B=2",), ms=9000), {b"A": b"0", b"C": b"3"}, "/scratch")
+    made = plan(service, call(b"c", b"--p", b"bin", env=(b"B=2",)), {b"A": b"0", b"C": b"3"}, "/scratch", timeout=9)
     assert made.argv == [os.fsencode(tmp_path / "run"), b"/usr/bin"]
     assert made.environ == {b"A": b"1", b"B": b"2", b"C": b"3", b"SIDECALL_SCRATCH": b"/scratch"}
     assert (made.directory, made.timeout) == (b"/scratch", 5)
-    assert plan(service, call(b"c", b"--p", b"bin", ms=1000), {}, "/s").timeout == 1
+    assert plan(service, call(b"c", b"--p", b"bin"), {}, "/s", timeout=1).timeout == 1
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
@@ -214,7 +221,7 @@ def test_templates(template: list[str | list[str]], values: dict[str, tuple[byte
 
 DECLARED = {
     "path": Parameter("path", "path", optional=True),
-    "int": Parameter("int", "int", optional=True, minimum=-5, maximum=5),
+    "int": Parameter("int", "int", optional=True, minimum=-5, maximum=5, allow_leading_dash=True),
     "float": Parameter("float", "float", optional=True),
     "str": Parameter("str", "str", optional=True, pattern="[a-c]*"),
     "any": Parameter("any", "str", optional=True, allow_leading_dash=True),
@@ -268,16 +275,16 @@ def test_parameters_that_do_not_fit(words: list[bytes]) -> None:
 def test_admission() -> None:
     """Slots first, then the queue in order of arrival, then refusal; whoever leaves makes room."""
     admission: Admission[str] = Admission(slots=1, queue=2)
-    assert admission.admit("a", queue_allowed=False) == 0
-    assert admission.admit("b", queue_allowed=True) == 1
-    assert admission.admit("c", queue_allowed=True) == 2
+    assert admission.admit("a", can_queue=False) == 0
+    assert admission.admit("b", can_queue=True) == 1
+    assert admission.admit("c", can_queue=True) == 2
     with pytest.raises(ServiceBusy):
-        admission.admit("d", queue_allowed=True)
+        admission.admit("d", can_queue=True)
     with pytest.raises(ServiceBusy):
-        admission.admit("e", queue_allowed=False)
-    assert list(admission.leave("b")) == []
-    assert list(admission.leave("a")) == ["c"]
-    assert list(admission.leave("a")) == []
+        admission.admit("e", can_queue=False)
+    assert list(admission.release("b")) == []
+    assert list(admission.release("a")) == ["c"]
+    assert list(admission.release("a")) == []
     assert (admission.running, admission.waiting) == (1, 0)
 
 
@@ -351,7 +358,7 @@ def test_admission() -> None:
         ),
         (
             PARAMETER + 'pattren = "x"',
-            "commands.c.parameters.p.pattren: expected no such key (did you mean 'pattern'?)",
+            "commands.c.parameters.p.pattren: unknown key (did you mean 'pattern'?)",
         ),
         (PARAMETER + 'type = "str"\nmin = 1', "commands.c.parameters.p.min: expected "),
         (PARAMETER + 'type = "str"\nchoices = ["a"]', "commands.c.parameters.p.choices: expected "),
@@ -359,8 +366,11 @@ def test_admission() -> None:
         (PARAMETER + 'type = "flag"\noptional = true', "commands.c.parameters.p.optional: expected "),
         (PARAMETER + 'type = "flag"\ndefault = "x"', "commands.c.parameters.p.default: expected "),
         (PARAMETER + 'type = "int"\npattern = "x"', "commands.c.parameters.p.pattern: expected "),
-        (PARAMETER + 'type = "path"\nleading-dash = true', "commands.c.parameters.p.leading-dash: expected "),
-        (PARAMETER + "repeated = 1", "commands.c.parameters.p.repeated: expected true or false, not 1"),
+        (
+            PARAMETER + 'type = "path"\nallow-leading-dash = true',
+            "commands.c.parameters.p.allow-leading-dash: expected ",
+        ),
+        (PARAMETER + "repeatable = 1", "commands.c.parameters.p.repeatable: expected true or false, not 1"),
         (PARAMETER + "default = true", "commands.c.parameters.p.default: expected a string or a number, not True"),
         (
             PARAMETER + 'type = "choice"\nchoices = ["a"]\ndefault = "b"',
@@ -382,7 +392,7 @@ def test_what_nobody_says_has_its_documented_value(tmp_path: Path) -> None:
     service = offered(tmp_path, COMMAND)
     assert (service.queue, service.grace, service.drain, service.volumes) == (1000, 10.0, 5.0, ())
     assert service.listeners == (Listen("x", Callers(frozenset({os.geteuid()}))),)
-    assert service.slots == len(os.sched_getaffinity(0))
+    assert (service.slots, service.per_caller, service.bytes_per_caller) == (64, 2000, 64 << 20)
     command = (service.commands or {})["c"]
     assert (command.timeout, command.scratch, command.pass_directory) == (None, False, False)
 

@@ -13,7 +13,7 @@ DECLARED = {
     "mode": Parameter("mode", "choice", optional=True, choices=("a", "b")),
     "word": Parameter("word", "str", optional=True, pattern="[a-c]+"),
     "fast": Parameter("fast", "flag", value="-f"),
-    "many": Parameter("many", "path", optional=True, repeated=True),
+    "many": Parameter("many", "path", optional=True, repeatable=True),
 }
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from server.plans import plan
+from policy.plans import plan
 from sidecall.errors import CallDenied, SidecallError, UsageError
-from sidecall.protocol.codec import encode
-from sidecall.protocol.messages import Call, Refused
+from sidecall.files.volumes import Volume
 from sidecall.policy.callers import Callers
 from sidecall.policy.config import Command, Listen, Service
 from sidecall.policy.parameters import Parameter
 from sidecall.policy.plan import command_of, wants_help
 from sidecall.policy.template import parse_group
-from sidecall.files.volumes import Volume
+from sidecall.protocol.codec import encode
+from sidecall.protocol.messages import Call, Refused
 from sidecall.transport.credentials import Peer
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def call(
     command: bytes, *arguments: bytes, env: tuple[bytes, ...] = (), directory: bytes = b"", base: bytes = b"/h"
 ) -> Call:
     """Return a CALL without streams."""
-    return Call(command, arguments, env, directory, base, (), 0, 0, 0, 0, 0)
+    return Call(command, arguments, env, directory, base, (), (), 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +83,12 @@ def test_who_wins_when_several_set_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "wanted", "limit"), [(5.0, 0, 5.0), (5.0, 9000, 5.0), (5.0, 1, 0.001), (None, 0, None)]
+    ("declared", "wanted", "limit"), [(5.0, None, 5.0), (5.0, 9.0, 5.0), (5.0, 0.001, 0.001), (None, None, None)]
 )
-def test_the_earlier_deadline_counts(declared: float | None, wanted: int, limit: float | None) -> None:
-    """A caller can shorten a command's time, never extend it; 0 is no wish."""
+def test_the_shorter_timeout_counts(declared: float | None, wanted: float | None, limit: float | None) -> None:
+    """A client can shorten a command's time, never extend it."""
     service = Service("s", {"c": Command("c", (parse_group("x"),), timeout=declared)})
-    assert plan(service, Call(b"c", (), (), b"", b"/", (), wanted, 0, 0, 0, 0), {}).timeout == limit
+    assert plan(service, Call(b"c", (), (), b"", b"/", (), (), 0, 0, 0), {}, timeout=wanted).timeout == limit
 
 
 def test_help_is_the_whole_request() -> None:
@@ -107,20 +108,27 @@ def test_help_is_the_whole_request() -> None:
         (Peer(7, 1), True),
         (Peer(8, 70), True),
         (Peer(8, 1, (5, 70)), True),
-        (Peer(0, 0), False),
         (Peer(6, 7), False),
         (Peer(8, 1, (7,)), False),
         (Peer(65534, 65534, (65534,)), False),
     ],
 )
 def test_only_named_users_and_groups_may_call(peer: Peer, allowed: bool) -> None:
-    """The kernel's numbers decide; a caller that may not call hears its uid: translated ones surprise people."""
+    """The kernel's numbers decide; the refusal names the uid: translated ones surprise people."""
     if allowed:
         assert SERVICE.at("s", peer).commands == SERVICE.commands
         return
     with pytest.raises(SidecallError) as error:
         SERVICE.at("s", peer)
     assert (error.value.code, error.value.reason) == (77, f"uid {peer.uid} may not call this service")
+
+
+@pytest.mark.parametrize("uid", [0, os.geteuid()])
+def test_the_operator_is_admitted_without_commands(uid: int) -> None:
+    """Root and the server's own user can list and cancel calls although no rule names them; they can call nothing."""
+    service = SERVICE.at("s", Peer(uid, 0))
+    assert service.commands == {}
+    assert set(service.withheld) == {"open", "closed"}
 
 
 def test_the_unmapped_identity_matches_no_rule() -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import SIDECALL
+from sidecall.calls.log import MAX_REPEATED, RateLimit
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
-from sidecall.calls.log import MAX_REPEATED, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

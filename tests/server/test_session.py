@@ -17,7 +17,7 @@ from sidecall.client.status import ping
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CALLER, CALLING, READY
+from sidecall.protocol.states import CALLING, CLIENT, READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 
     from conftest import Run, Server
 
-HELLO = m.Hello(1, (b"pass",), "test")
-TRUE = m.Call(b"true", (), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
-SLEEP = m.Call(b"sleep", (b"60",), (), b"", b"/", (), 0, 0, m.RELAYED, m.NULL, m.NULL)
+HELLO = m.Hello(1, (), (), "test")
+TRUE = m.Call(b"true", (), (), b"", b"/", (), (), m.NONE, m.NONE, m.NONE)
+PASSING = m.Call(b"true", (), (), b"", b"/", (), (), m.PASSED, m.NONE, m.NONE)
+SLEEP = m.Call(b"sleep", (b"60",), (), b"", b"/", (), (), m.RELAYED, m.NONE, m.NONE)
 
 
 def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.Message]:
     """Say messages in one write, stop sending, and return all that the service answers."""
-    connection = Connection(CALLER)
+    connection = Connection(CLIENT)
     heard: list[m.Message] = []
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
         sock.connect(str(server.path))
         sock.sendall(b"".join(map(encode, messages)) + then)
         asks = any(isinstance(message, m.Call) for message in messages)
-        connection._conversation.states[CALLER] = CALLING if asks else READY
+        connection._conversation.states[CLIENT] = CALLING if asks else READY
         while data := sock.recv(65536):
             connection.receive_data(data)
             heard += list(connection.events())
@@ -51,21 +52,25 @@ def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.M
 @pytest.mark.parametrize(
     ("messages", "code", "reason"),
     [
-        ((m.Hello(2, (), "x"), TRUE), 76, "this service speaks version 1 of the protocol, the caller 2"),
-        ((m.Hello(1, (b"zip",), "x"), TRUE, m.Ping()), 76, "the feature 'zip' is not known here"),
-        ((TRUE,), 76, "Call does not fit a caller that is idle"),
-        ((HELLO, HELLO), 76, "Hello does not fit a caller that is ready"),
-        ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 1, 1, 1)), 1, "the passed descriptors did not arrive"),
-        ((HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0, 9, 0, 0)), 76, "Call has an unknown mode 9 for stream 0"),
+        ((m.Hello(2, (), (), "x"), TRUE), 76, "this server speaks version 1 of the protocol, the client 2"),
+        ((m.Hello(1, (b"zip",), (), "x"), TRUE, m.Ping()), 76, "unknown feature 'zip'"),
+        ((TRUE,), 76, "Call does not fit a client that is idle"),
+        ((HELLO, HELLO), 76, "Hello does not fit a client that is ready"),
         (
-            (HELLO, m.Call(b"true", (), (), b"", b"/", (), 0, 0b10000111, 0, 0, 0)),
+            (HELLO, m.Call(b"true", (), (), b"", b"/", (), (), 1, 1, 1), m.Pass()),
+            1,
+            "the passed descriptors did not arrive",
+        ),
+        ((HELLO, m.Call(b"true", (), (), b"", b"/", (), (), 9, 0, 0)), 76, "unknown mode 9 for stream 0"),
+        (
+            (HELLO, m.Call(b"true", (), (), b"", b"/", (), (b"nice=5",), 0, 0, 0)),
             76,
-            "Call has unknown flags 0b10000110",
+            "unknown call option 'nice'",
         ),
         (
-            (HELLO, m.Call(b"a\0b", (), (), b"", b"/", (), 0, 0, 0, 0, 0)),
+            (HELLO, m.Call(b"a\0b", (), (), b"", b"/", (), (), 0, 0, 0)),
             64,
-            "a command's words cannot be empty or have",
+            "the command must not be empty, and arguments must not contain NUL",
         ),
     ],
 )
@@ -75,6 +80,15 @@ def test_a_wrong_word_is_refused_by_name(tool: Server, messages: tuple[m.Message
     assert isinstance(last, m.Refused)
     assert last.code == code
     assert last.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("call", [TRUE, PASSING])
+def test_pass_begins_a_call_once(tool: Server, call: m.Call) -> None:
+    """A PASS that no stream needs, or a second one, does not run the command again: it is a violation."""
+    last = answers(tool, HELLO, call, m.Pass(), m.Pass())[-1]
+    assert isinstance(last, (m.Exit, m.Refused))
+    tool.await_log("command=true")
+    assert tool.log().count("received") == 1
 
 
 def test_a_call_is_answered_in_order(tool: Server) -> None:
@@ -99,15 +113,15 @@ def test_status_may_be_asked_repeatedly(tool: Server) -> None:
 
 def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None:
     """A caller that breaks the protocol while its command is being started hears no REFUSED: the command may run."""
-    call = m.Call(b"touch", (os.fsencode(tmp_path / "ran"),), (), b"", b"/", (), 0, 0, m.NULL, m.NULL, m.NULL)
+    call = m.Call(b"touch", (os.fsencode(tmp_path / "ran"),), (), b"", b"/", (), (), m.NONE, m.NONE, m.NONE)
     (forkserver,) = children_of(tool.process.pid)
     os.kill(forkserver, signal.SIGSTOP)
-    connection = Connection(CALLER)
+    connection = Connection(CLIENT)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
         sock.connect(str(tool.path))
         sock.sendall(connection.send(HELLO) + connection.send(call))
-        tool.await_log("starts: touch")
+        tool.await_log("command=touch")
         sock.sendall(encode(m.Signal(9)))
         ping(str(tool.path))  # answered after the server has read that
         os.kill(forkserver, signal.SIGCONT)
@@ -120,7 +134,7 @@ def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("call", "answer"),
-    [(m.Call(b"words", (b"--help",), (), b"", b"/", (), 0, 0, 0, 0, 0), m.Description), (TRUE, m.Refused)],
+    [(m.Call(b"words", (b"--help",), (), b"", b"/", (), (), 0, 0, 0), m.Description), (TRUE, m.Refused)],
 )
 def test_a_violation_in_the_same_breath_is_refused(
     serve: Callable[..., Server], directory: Path, call: m.Call, answer: type[m.Message]
@@ -128,7 +142,7 @@ def test_a_violation_in_the_same_breath_is_refused(
     """A caller that breaks the protocol right after its CALL is answered once, and nothing falls over."""
     (directory / "x.toml").write_text('[service]\nname = "x"\n[commands.words]\nargv = ["true"]\n')
     server = serve("-v", "--config", str(directory / "x.toml"))
-    heard = answers(server, HELLO, call, then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
+    heard = answers(server, HELLO, call, then=encode(m.Pong(())))
     assert [type(message) for message in heard] == [m.Hello, answer]
 
 
@@ -137,7 +151,7 @@ def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Serv
     server = serve("-v", "--allow-any", "x", "--slots", "1")
     first = start("x", "sh", "-c", "echo ready; read line")
     assert first_line(first) == "ready"
-    heard = answers(server, HELLO, TRUE, m.Signal(2), then=encode(m.Pong(1, 1, 1, 1, 1, 1)))
+    heard = answers(server, HELLO, TRUE, m.Signal(2), then=encode(m.Pong(())))
     assert [type(message) for message in heard][-1] in {m.Exit, m.Refused}
     end(first)
 
@@ -145,10 +159,10 @@ def test_a_violation_after_an_ending_signal_is_one_end(serve: Callable[..., Serv
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        ("OSError(5, 'Input/output error')", "the service cannot serve the call: Input/output error"),
+        ("OSError(5, 'Input/output error')", "cannot serve the call: Input/output error"),
         ("sidecall.ServiceUnavailable('no room')", "no room"),
-        ("RuntimeError('odd')", "a bug in the service: RuntimeError: odd"),
-        ("sidecall.supervise.process.SupervisorDied()", "the process that kept it was killed"),
+        ("RuntimeError('odd')", "a bug in the server: RuntimeError: odd"),
+        ("sidecall.supervise.process.SupervisorDied()", "its supervisor was killed"),
     ],
 )
 def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
@@ -166,9 +180,9 @@ def test_a_call_that_the_service_loses_is_125_and_in_the_audit_log(
     server = serve("-v", "--config", str(config), program=str(program))
     done = sidecall("exec", "x", "true")
     assert (done.returncode, done.stdout) == (125, b"")
-    server.await_log(f"call 1 is lost: {reason}")
+    server.await_log(f"lost reason={json.dumps(reason)}")
     (line,) = map(json.loads, (directory / "audit").read_text().splitlines())
-    assert line == line | {"call": "1", "command": "true", "outcome": "lost", "reason": reason}
+    assert line == line | {"command": "true", "outcome": "lost", "reason": reason}
     server.forget_tracebacks()
 
 
@@ -202,7 +216,7 @@ argv = ["true"]
 [commands.make]
 argv = ["sh", "-c", 'touch "$1"; echo $SIDECALL_SCRATCH', "-", "{out}"]
 scratch = true
-parameters.out = { type = "path", access = "write", replace = true }
+parameters.out = { type = "path", access = "write", atomic = true }
 """
 
 

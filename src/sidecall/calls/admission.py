@@ -1,6 +1,6 @@
-"""Who runs, who waits, who is refused. Pure: it decides, `call` acts.
+"""Admission control: slots and a FIFO queue. Pure; `call` does the I/O.
 
-`slots` calls run at once, `queue` more wait in the order of their arrival, the rest are refused at once.
+Up to `slots` calls run concurrently and up to `queue` more wait, in the order of their arrival. Others are refused.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 Call = TypeVar("Call")
 
 
-SHUTTING_DOWN = ("the service is shutting down", "call again when it is back: `--connect-timeout SECONDS`")
-"""Why nothing starts any more, and what a caller can do."""
+SHUTTING_DOWN = ("the service is shutting down", "call again once it has restarted, with `--connect-timeout SECONDS`")
+"""Why no further call starts, and a hint."""
 
 
 class Admission(Generic[Call]):
     """The slots and the queue of one service.
 
     Args:
-        slots: how many calls run at once.
-        queue: how many may wait.
+        slots: how many calls can run concurrently.
+        queue: how many more can wait.
 
     Attributes:
-        closed: whether nobody gets in any more.
+        closed: whether every further call is refused.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
@@ -50,14 +50,14 @@ class Admission(Generic[Call]):
 
     @property
     def has_room(self) -> bool:
-        """Tell whether a call would have a slot now."""
+        """Whether a slot is free."""
         return len(self._running) < self.slots
 
     def admit(self, call: Call, *, can_queue: bool) -> int:
-        """Take a call in; return 0 if it has a slot, else its place in the queue, counted from 1.
+        """Admit a call; return 0 if it has a slot, else its place in the queue, counted from 1.
 
         Raises:
-            ServiceBusy: the queue is full, there is no slot and the call may not wait, or the service is shutting down.
+            ServiceBusy: the queue is full, no slot is free and the call must not wait, or the service is shutting down.
         """
         if self.closed:
             raise ServiceBusy(*SHUTTING_DOWN)
@@ -65,27 +65,27 @@ class Admission(Generic[Call]):
             self._running.add(call)
             return 0
         if not can_queue:
-            raise ServiceBusy(f"all {self.slots} slots are taken", "call without `--no-queue`, or try again later")
+            raise ServiceBusy(f"all {self.slots} slots are in use", "call without `--no-queue`, or try again later")
         if len(self._waiting) >= self.queue:
             raise ServiceBusy(
-                f"all {self.slots} slots are taken and the queue of {self.queue} is full", "try again later"
+                f"all {self.slots} slots are in use and the queue of {self.queue} is full", "try again later"
             )
         self._waiting[call] = None
         return len(self._waiting)
 
-    def leave(self, call: Call) -> Iterator[Call]:
-        """Take a call out, running or waiting; yield each call that has a slot because of it."""
+    def release(self, call: Call) -> Iterator[Call]:
+        """Remove a call, running or waiting; yield each call that gets a slot by that."""
         self._waiting.pop(call, None)
         self._running.discard(call)
         yield from self._fill()
 
     def resize(self, slots: int, queue: int) -> Iterator[Call]:
-        """Change the numbers for what comes; yield each call that has a slot because of it."""
+        """Change the numbers for future calls; yield each call that gets a slot by that."""
         self.slots, self.queue = slots, queue
         yield from self._fill()
 
     def close(self) -> None:
-        """Let nobody in any more, nor give anybody who waits a slot."""
+        """Refuse every further call; a waiting one gets no slot any more."""
         self.closed = True
 
     def _fill(self) -> Iterator[Call]:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sidecall.calls.events import ENDED, FINAL
-from sidecall.calls.log import log, write_now
+from sidecall.calls.log import key_value_pairs, log, write_now
 from sidecall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Audit:
     """
 
     def __init__(self, target: str, form: str) -> None:
-        self._render = _as_json if form == "json" else _as_text
+        self._render = _as_json if form == "json" else key_value_pairs
         self._fd = -1
         self._is_torn = False  # whether the last line is incomplete: the next one begins a new line
         if target == "-":
@@ -44,7 +44,7 @@ class Audit:
             try:
                 self._fd = os.open(target, _APPENDING | os.O_CREAT, 0o600)
             except OSError as error:
-                raise ConfigError(f"cannot open the audit log {target}: {error.strerror}") from error
+                raise ConfigError(f"cannot open audit log {target!r}: {error.strerror}") from error
 
     @property
     def is_kept(self) -> bool:
@@ -65,7 +65,7 @@ class Audit:
             self._is_torn = False
         except OSError as error:
             self._is_torn = self._is_torn or error.errno != errno.EAGAIN
-            log(f"cannot write the audit log: {error.strerror}")
+            log(f"cannot write audit log: {error.strerror}")
 
     def close(self) -> None:
         """Close the file."""
@@ -76,15 +76,6 @@ class Audit:
 
 def _as_json(fields: Mapping[str, object]) -> str:
     return json.dumps(fields, default=str, ensure_ascii=False)
-
-
-def _as_text(fields: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={_word(value)}" for name, value in fields.items() if value not in ("", [], {}))
-
-
-def _word(value: object) -> str:
-    is_plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' "=')
-    return str(value) if is_plain else json.dumps(value)
 
 
 def _now() -> str:

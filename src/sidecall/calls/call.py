@@ -198,6 +198,7 @@ class Call:
         state: one of the states above.
         stop_cause: who stopped it; empty if nobody did.
         is_begun: whether `run` has begun.
+        has_started: whether the command has been executed: from then on the call can be lost, not refused.
     """
 
     def __init__(
@@ -221,6 +222,7 @@ class Call:
         self._starts_stopped = False
         self._moved: Mapping[str, int] = {}
         self.is_begun = False
+        self.has_started = False
 
     @property
     def command(self) -> str:
@@ -333,6 +335,7 @@ class Call:
         finally:
             self._moved = streams.moved
             await execution.close()
+            self._execution = None
 
     def grant_slot(self) -> None:
         """Let the call go on, if it waits: it has a slot now, or will not get one."""
@@ -357,21 +360,16 @@ class Call:
 
     def signal(self, number: int) -> None:
         """Deliver a signal of the client to the command; before its start, one that would end it ends the call."""
-        if self._execution is not None:
-            if self._plan is None or number in self._plan.signals:
-                self._execution.signal(number)
+        if self.state in {RECEIVED, QUEUED}:
+            if number in m.ENDING_SIGNALS:
+                self._ended_by = self._ended_by or number
+                self.stop("client")
             else:
-                self._host.events.emit(events.SIGNAL_REFUSED, self, signal=number)
-        elif number in m.ENDING_SIGNALS:
-            self._ended_by = self._ended_by or number
-            self.stop("client")
-        else:
-            self._starts_stopped = number == TSTP
-
-    @property
-    def has_started(self) -> bool:
-        """Tell whether the command has been executed: from then on the call is lost, not refused."""
-        return self._execution is not None and self._execution.has_started
+                self._starts_stopped = number == TSTP
+        elif self._plan is not None and number not in self._plan.signals:
+            self._host.events.emit(events.SIGNAL_REFUSED, self, signal=number)
+        elif self._execution is not None:
+            self._execution.signal(number)
 
     @property
     def has_ended(self) -> bool:
@@ -379,6 +377,7 @@ class Call:
         return self.state == ENDED
 
     def _on_started(self) -> None:
+        self.has_started = True
         self._move("started")
         self._follower.on_started(self.id)
 
@@ -419,7 +418,7 @@ class Call:
 
     def violate(self, error: SidecallError) -> None:
         """End the call since its client broke the protocol: refuse it if it is certain that it will not start."""
-        if self._execution is None and not self._ended_by:
+        if self.state in {RECEIVED, QUEUED} and not self._ended_by:
             self._refuse(error)
         self.stop("client")
 

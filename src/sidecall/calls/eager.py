@@ -1,4 +1,4 @@
-"""Tasks that begin at once, as asyncio's own can only from Python 3.12 on (`eager_start`)."""
+"""Tasks that start immediately, which asyncio's own can only from Python 3.12 on (`eager_start`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
 
-def begin(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-    """Do some work up to where it first has to wait; return a task for the rest, None if nothing is left.
+def start_eager_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    """Run a coroutine to its first wait; return a task for the rest, None if nothing is left.
 
-    What it does before it waits is not in a task: it may not ask for the current one.
+    Before its first wait it is not in a task: `asyncio.current_task()` does not work there.
     """
     try:
         waited_for = work.send(None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sidecall.calls.log import RateLimit
+from sidecall.calls.log import RateLimit, key_value_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,5 +80,4 @@ class LogReader:
             fields = {
                 name: fields[name] for name in ("outcome", "value", "run", "stopped", "terminated") if name in fields
             }
-        pairs = "".join([f" {name}={value}" for name, value in fields.items() if value not in {"", None}])
-        self._log(f"call {call.id} {event}{pairs}{omitted}")
+        self._log(f"call {call.id} {event} {key_value_pairs(fields)}".rstrip() + omitted)

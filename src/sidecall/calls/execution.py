@@ -83,11 +83,6 @@ class Execution:
             timer = asyncio.get_running_loop().call_later(plan.timeout, self._on_timeout)
             self._process.on_end(timer.cancel)
 
-    @property
-    def has_started(self) -> bool:
-        """Tell whether the command has been executed."""
-        return self._process is not None and self._process.has_started
-
     def signal(self, number: int) -> None:
         """Deliver a signal of the client to the command's process group; a second INT within the grace period kills."""
         if self._process is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import select
 import stat
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from sidecall.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 MAX_REPEATED = 20
@@ -61,6 +62,16 @@ def log_bug(error: BaseException) -> None:
     """Write the traceback of an unexpected exception, as `log` does."""
     for line in "".join(traceback.format_exception(error)).splitlines():
         log(line)
+
+
+def key_value_pairs(fields: Mapping[str, object]) -> str:
+    """Return `key=value` pairs without the empty ones. A value that could be taken for more than one is quoted as JSON."""
+    return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value not in ("", [], {}))
+
+
+def _quoted(value: object) -> str:
+    is_plain = isinstance(value, str) and value.isprintable() and not set(value) & set(' "=')
+    return str(value) if is_plain else json.dumps(value)
 
 
 def write_now(fd: int, data: bytes) -> None:

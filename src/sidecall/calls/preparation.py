@@ -68,7 +68,9 @@ def prepare(service: Service, call: Call, timeout: float | None, call_id: str, d
             making.callback(remove, private)
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
-        paths = making.enter_context(Paths(VolumeMap(service.volumes, call.directory_ids), private or None, directories, owner))
+        paths = making.enter_context(
+            Paths(VolumeMap(service.volumes, call.directory_ids), private or None, directories, owner)
+        )
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
         plan = policy.plan(service, call, environ, paths, scratch, timeout=timeout)
         return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.has_outputs))

@@ -39,7 +39,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _table(answer: bytes) -> str:
-    lines = [f"{'call':<14}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
+    lines = [f"{'call':<16}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
     try:
         lines += map(_line, json.loads(answer))
     except MALFORMED as error:
@@ -48,4 +48,4 @@ def _table(answer: bytes) -> str:
 
 
 def _line(row: dict[str, object]) -> str:
-    return one_line(f"{row['call']:<14}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")
+    return one_line(f"{row['call']:<16}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")

@@ -88,7 +88,6 @@ class VolumeMap:
         what = shown or os.fsdecode(path)
         raise CallDenied(f"{what!r} is on no volume that the service shares", f"shared are: {shared}", "volumes")
 
-
     def deepest_directory(self, path: bytes) -> tuple[bytes, Identity | None]:
         """Return the deepest directory of a path that the client has named, and which one it is; None if it named none."""
         while (identity := self._directories.get(path)) is None and len(path) > 1:

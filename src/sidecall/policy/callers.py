@@ -10,6 +10,7 @@ from sidecall.transport.credentials import UNMAPPED
 if TYPE_CHECKING:
     from sidecall.transport.credentials import Peer
 
+
 @dataclass(frozen=True)
 class Callers:
     """Who may call: these users, and the members of these groups.

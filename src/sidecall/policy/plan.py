@@ -121,7 +121,7 @@ def command_name(name: bytes) -> str:
 def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes], timeout: float | None) -> Plan:
     words = [call.command, *call.arguments]
     if not call.command or any(b"\0" in word for word in words):
-        raise UsageError("a command's words cannot be empty or have a NUL byte")
+        raise UsageError("the command must not be empty, and arguments must not contain NUL")
     directory = call.directory or None
     shown = {"arguments": [word.decode(errors="backslashreplace") for word in call.arguments]}
     variables = {**environ, **_variables(call)}

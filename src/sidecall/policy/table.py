@@ -25,6 +25,15 @@ _SIGNALS = {signal.Signals(number).name.removeprefix("SIG"): number for number i
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+_RENAMED = {
+    "hold": "pin",
+    "leading-dash": "allow-leading-dash",
+    "leftovers": "background",
+    "most": "max-count",
+    "repeated": "repeatable",
+    "replace": "atomic",
+}
+"""Keys of configurations that were written before the first release, and their names now."""
 
 _MOST = 2**32 - 1
 """What a number of the protocol, or an id of the kernel, can be at most."""
@@ -44,10 +53,14 @@ class Table:
         self._known: list[str] = []
 
     def fail(self, key: str, expected: str, got: object = None) -> NoReturn:
-        """Raise the one sentence about a key."""
-        where = ".".join(part for part in (self._path, key) if part)
+        """Raise the error about the value of a key."""
         shown = "" if got is None else f", not {_shown(got)}"
-        raise ConfigError(f"{self.file}: {where}: expected {expected}{shown}")
+        self.reject(key, f"expected {expected}{shown}")
+
+    def reject(self, key: str, reason: str) -> NoReturn:
+        """Raise the error about a key."""
+        where = ".".join(part for part in (self._path, key) if part)
+        raise ConfigError(f"{self.file}: {where}: {reason}")
 
     def text(self, key: str, default: str = "") -> str:
         """Return a string."""
@@ -203,13 +216,13 @@ class Table:
         return tuple(self._content)
 
     def finish(self) -> None:
-        """Fail on the first key that nobody asked for."""
+        """Fail on the first unknown key."""
         for key in self._content:
-            near = difflib.get_close_matches(key, self._known, 1)
-            self.fail(key, f"no such key (did you mean {near[0]!r}?)" if near else self._choices())
-
-    def _choices(self) -> str:
-        return f"one of {', '.join(self._known)}"
+            near = [name for name in self._known if name == _RENAMED.get(key)]
+            near = near or difflib.get_close_matches(key, self._known, 1)
+            if near:
+                self.reject(key, f"unknown key (did you mean {near[0]!r}?)")
+            self.fail(key, f"one of {', '.join(self._known)}")
 
     def _take(self, key: str, default: object) -> object:
         self._known.append(key)

@@ -1,4 +1,4 @@
-"""Takes connections off a listening socket, on an event loop."""
+"""Accepts connections of a listening socket, on an event loop."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-_PASSING_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_TRANSIENT_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _RETRY_AFTER = 0.1
-"""Seconds to wait when there are no descriptors left for another caller."""
+"""Seconds to wait if there is no descriptor left for another connection."""
 
 _BACKLOG = 4096
 """Connections that can wait: see `transport.listener`."""
 
 _AT_ONCE = 64
-"""Connections to take before others have their turn on the loop."""
+"""Connections to accept before other work on the loop."""
 
 
 class Acceptor:
-    """Calls back with each connection while it is open.
+    """Calls back with each connection, unless it is paused.
 
     Args:
         loop: where to wait.
@@ -40,13 +40,13 @@ class Acceptor:
         self._on_connection = on_connection
         self._is_open = False
 
-    def open(self) -> None:
-        """Let connections in."""
+    def start(self) -> None:
+        """Accept connections from now on."""
         self._is_open = True
         self._loop.add_reader(self._listening.fileno(), self._take)
 
-    def shut(self) -> None:
-        """Let no more in for now; they wait in the socket's backlog, in order."""
+    def pause(self) -> None:
+        """Accept no more for now; connections wait in the socket's backlog, in order."""
         self._is_open = False
         self._loop.remove_reader(self._listening.fileno())
 
@@ -55,17 +55,17 @@ class Acceptor:
         listening.setblocking(False)
         self._listening = listening
         if self._is_open:
-            self.open()
+            self.start()
 
-    def close(self) -> None:
-        """Let those in that are at the acceptor already, and no more."""
+    def drain(self) -> None:
+        """Accept the pending connections, then stop."""
         for _ in range(_BACKLOG // _AT_ONCE):  # what was waiting; more can come than are taken
             if not self._take():
                 break
-        self.shut()
+        self.pause()
 
     def _take(self) -> bool:
-        """Take some of those that wait; return False if nobody does."""
+        """Accept some of the pending connections; return False if there are no more."""
         for _ in range(_AT_ONCE):
             if not self._is_open:
                 return False
@@ -74,9 +74,9 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return False
             except OSError as error:
-                if error.errno not in _PASSING_ERRORS:
+                if error.errno not in _TRANSIENT_ERRORS:
                     raise
-                self.shut()
+                self.pause()
                 self._loop.call_later(_RETRY_AFTER, self._retry)
                 return False
             self._on_connection(sock)
@@ -84,4 +84,4 @@ class Acceptor:
 
     def _retry(self) -> None:
         if self._listening.fileno() >= 0:
-            self.open()
+            self.start()

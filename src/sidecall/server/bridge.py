@@ -60,7 +60,7 @@ class Bridge:
         self._apps[task] = None
         task.add_done_callback(self._on_done)
         if len(self._apps) >= self._max_children:
-            self._acceptor.shut()
+            self._acceptor.pause()
 
     async def reload(self) -> None:
         """Say that there is nothing to reload."""
@@ -101,7 +101,7 @@ class Bridge:
         if (error := task.exception()) is not None and not isinstance(error, SupervisorDied):
             log_bug(error)
         if not self._ending:
-            self._acceptor.open()
+            self._acceptor.start()
 
 
 def ucspi_environment(sock: socket.socket, path: str) -> dict[bytes, bytes]:

@@ -128,7 +128,7 @@ class ServerRunner:
         supervisors = SupervisorPool(self._fork_server)
         self._server.open(acceptors, supervisors)
         for acceptor in acceptors:
-            acceptor.open()
+            acceptor.start()
         for name, listener in self._listeners.items():
             log(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
@@ -141,7 +141,7 @@ class ServerRunner:
             listener.unlink()
         self._server.reject_queued()
         for acceptor in acceptors:
-            acceptor.close()
+            acceptor.drain()
         for listener in self._listeners.values():
             listener.close()
         if ending == signal.SIGTERM:

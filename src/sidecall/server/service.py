@@ -15,7 +15,7 @@ from sidecall.calls.admission import SHUTTING_DOWN, Admission
 from sidecall.calls.audit import Audit
 from sidecall.calls.call import Host, Owner
 from sidecall.calls.events import Events, LogReader
-from sidecall.calls.log import RateLimit, log
+from sidecall.calls.log import RateLimit, key_value_pairs, log
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
@@ -68,6 +68,8 @@ class CallService:
         self._events = Events(*self._readers(is_verbose))
         self._is_verbose = is_verbose
         self._scratch = Scratch()
+        self._made = contextlib.ExitStack()
+        self._made.callback(self._scratch.close)
         self._admission: Admission[Call] = Admission(config.slots, config.queue)
         self._read_config = read_config
         self._connections: Counter[tuple[str, int]] = Counter()
@@ -141,13 +143,14 @@ class CallService:
 
     def release(self, call: Call) -> None:
         """Free the slot or the place of a call, if it has one, and start those whose turn it is."""
-        for following in self._admission.leave(call):
+        for following in self._admission.release(call):
             following.grant_slot()
 
     def open(self, _acceptors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Begin to serve."""
         self.supervisors = supervisors
         self.hang_ups = HangUps(asyncio.get_running_loop())
+        self._made.callback(self.hang_ups.close)
         self.host = Host(self._admission, self.release, supervisors, self._scratch, self._events)
         with contextlib.suppress(RuntimeError):  # no room for a thread
             Thread(target=clear, args=(_parents(self.config),), name="clear", daemon=True).start()
@@ -167,9 +170,6 @@ class CallService:
                 raise TOO_MANY
             session.offer()
         except SidecallError as error:
-            omitted = self._refusals.allows(key) if self._is_verbose else None
-            if omitted is not None:
-                log(f"connection refused uid={owner.peer.uid} listener={listener} reason={error.reason}{omitted}")
             session.refuse(error, at_once=self._connections[key] > 2 * self.config.per_caller)
         else:
             session.start()
@@ -183,6 +183,13 @@ class CallService:
         if self._bytes[owner.key] + size > self.config.bytes_per_caller:
             raise ServiceBusy("the calls of this user hold too much of the server's memory", "try again later")
         self._bytes[owner.key] += size
+
+    def log_refusal(self, owner: Owner, error: SidecallError) -> None:
+        """Log that a connection without a call has been refused."""
+        omitted = self._refusals.allows(owner.key) if self._is_verbose else None
+        if omitted is not None:
+            fields = {"uid": owner.peer.uid, "listener": owner.listener, "code": error.code, "reason": error.reason}
+            log(f"connection refused {key_value_pairs(fields)}{omitted}")
 
     def forget(self, session: Session) -> None:
         """Let go of a session: its connection is closed, and nothing of its call is left."""
@@ -230,7 +237,8 @@ class CallService:
 
     def close(self) -> None:
         """Remove what the service has made for itself; no call is left."""
-        self._scratch.close()
+        self._audit.close()
+        self._made.close()
 
     async def idle(self) -> None:
         """Wait until no session is left."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import sidecall
 from sidecall.calls.admission import SHUTTING_DOWN
 from sidecall.calls.call import QUEUED, Call, Owner
-from sidecall.calls.eager import begin
+from sidecall.calls.eager import start_eager_task
 from sidecall.calls.streams import ClientStreams
 from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
 from sidecall.policy import plan as policy
@@ -91,14 +91,16 @@ class Session:
         if not self.channel.has_descriptors:
             self.channel.start()
 
-    def refuse(self, error: SidecallError, *, at_once: bool) -> None:
-        """Refuse the connection before anything is read from it.
+    def refuse(self, error: SidecallError, *, at_once: bool = False) -> None:
+        """Refuse the connection: no call of it begins any more.
 
         Args:
             error: why.
             at_once: whether it is closed without waiting for the client to read that.
         """
-        self.on_refused(error)
+        if not self._has_answered:
+            self._service.log_refusal(self.owner, error)
+            self.on_refused(error)
         self._close()
         if at_once:
             self.channel.close()
@@ -118,8 +120,7 @@ class Session:
         if self.call is not None:
             self.call.reject_queued()
         elif not self._has_answered:
-            self.on_refused(ServiceBusy(*SHUTTING_DOWN))
-            self._close()
+            self.refuse(ServiceBusy(*SHUTTING_DOWN))
 
     # What a call reports: see `calls.call.Follower`.
 
@@ -233,13 +234,18 @@ class Session:
             self._begin()
 
     def _on_pass(self) -> None:
-        if self.call is not None:
+        """Begin the call, which has waited for PASS; the channel's callback and message are the same event."""
+        if self._has_answered:
+            return
+        if self.call is None or self.call.is_begun:
+            self._on_violation(ProtocolError("Pass without a call that passes streams, or repeated"))
+        else:
             self._begin()
 
     def _begin(self) -> None:
         assert self.call is not None  # noqa: S101 as its callers know
         self._stop_timer()
-        begin(self._loop, self._serve(self.call))
+        start_eager_task(self._loop, self._serve(self.call))
 
     async def _serve(self, call: Call) -> None:
         await call.run()
@@ -271,10 +277,8 @@ class Session:
         """The client broke the protocol: it is refused, or its call ends."""
         if self.call is not None and self.call.is_begun:
             self.call.violate(error)
-            return
-        if not self._has_answered:
-            self.on_refused(error)
-        self._close()
+        else:
+            self.refuse(error)
 
     def _close(self) -> None:
         """Close the connection once the client has taken the last message, or does not.

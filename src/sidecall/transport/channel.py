@@ -21,7 +21,7 @@ from socket import MSG_CTRUNC, MSG_PEEK, SHUT_RDWR, SHUT_WR
 from typing import TYPE_CHECKING
 
 from sidecall.errors import DescriptorsLost, ProtocolError, SidecallError
-from sidecall.protocol.messages import Pass
+from sidecall.protocol.messages import CALL_LIMIT, Pass
 from sidecall.transport import descriptors
 
 if TYPE_CHECKING:
@@ -293,6 +293,8 @@ class ServerChannel(Channel):
             return self._receive_to_discard(len(data), carries=bool(flags & MSG_CTRUNC))
         if not flags & MSG_CTRUNC:
             return self._sock.recv(len(data)) if data else data
+        if len(data) == _RECEIVE_SIZE:  # the descriptors can be behind what was peeked, with a PASS behind a long CALL
+            data = self._sock.recv(_RECEIVE_SIZE + CALL_LIMIT, MSG_PEEK)
         before = self.connection.offset_of_pass(data)
         if before < 0:
             raise ProtocolError("descriptors without Pass", "use the same release of sidecall on both sides")
