@@ -1,9 +1,10 @@
-"""The directory list is the architecture: imports only point downwards, and the exec path stays light."""
+"""The package layout is the architecture: imports go one way, between packages and between modules."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
+import graphlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,84 +14,92 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Server
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+LEVELS = [
+    {"errors", "texts", "_kernel"},
+    {"outcome"},
+    {"protocol"},
+    {"transport", "supervise"},
+    {"files"},
+    {"policy"},
+    {"calls"},
+    {"client", "server"},
+    {"integrations"},
+    {"cli", "__init__"},
+    {"__main__"},
+]
+"""The parts of the package, the lowest first. Each imports those below it; parts of one level do not know each other."""
 
-SOURCE = Path(__file__).parents[1] / "src" / "sidecall"
-ALLOWED = {
-    "_kernel": set(),
-    "_record": set(),
-    "errors": set(),
-    "outcome": {"_record", "errors"},
-    "protocol": {"_record", "errors", "outcome", "protocol"},
-    "transport": {"_record", "errors", "outcome", "protocol", "transport"},
-    "supervise": {"_kernel", "_record", "errors", "outcome", "supervise"},
-    "server": {"_kernel", "_record", "errors", "outcome", "protocol", "transport", "supervise", "server", ""},
-    "client": {"_record", "errors", "outcome", "protocol", "transport", "client", ""},
-    "cli": {"_record", "errors", "outcome", "transport", "supervise", "server", "client", "cli", ""},
-}  # fmt: skip
-"""What each part may import; the empty name is the package itself, for its version."""
-
-EXEC_PATH = {
-    "": {"_record", "errors", "outcome"},
-    "cli": {"exec", "options"},
-    "client": {"call", "directories", "signals"},
-    "protocol": {"codec", "connection", "messages", "states"},
-    "transport": {"address", "channel", "credentials", "descriptors", "loop"},
-}
-"""Our modules that a call on passed streams takes. Each costs it 1 to 2 % of Python's own start."""
-
-CALL = ["exec", "--timeout", "60", "tool", "true"]
-
-STANDARD = {"__future__", "_socket", "_struct", "errno", "select"}
-"""What these take of the standard library, besides `os` and what every Python has at its start."""
+PURE = {"__future__", "collections", "dataclasses", "struct", "typing"}
+"""Modules that cannot wait, read a clock or touch a file."""
 
 
-def imports(path: Path) -> Iterator[str]:
+def is_for_types_only(node: ast.stmt) -> bool:
+    """Tell whether a statement is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports(path: Path, *, at_run_time: bool = False) -> Iterator[str]:
     """Yield the full name of every module that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    if at_run_time:
+        tree.body = [node for node in tree.body if not is_for_types_only(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "sidecall")
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else node.module for name in names)
 
 
-@pytest.mark.parametrize("part", sorted(ALLOWED))
-def test_imports_point_downwards(part: str) -> None:
-    """No part knows one above it, and transport and supervise do not know each other."""
-    files = [SOURCE / f"{part}.py"] if (SOURCE / f"{part}.py").exists() else sorted((SOURCE / part).rglob("*.py"))
-    assert files
-    for path in files:
-        ours = {name.partition(".")[2].split(".")[0] for name in imports(path) if name.split(".")[0] == "sidecall"}
-        ours.discard("__version__")
-        assert ours <= ALLOWED[part], path
+def module_name(path: Path) -> str:
+    """Return the full name of a module."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_the_protocol_does_no_io() -> None:
-    """The protocol's core imports nothing that could wait, read a clock or touch a file."""
-    for path in (SOURCE / "protocol").rglob("*.py"):
-        for name in imports(path):
-            assert name.split(".")[0] in {"sidecall", "__future__", "_struct", "collections", "typing"}, path
+MODULES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
-def imported(script: str) -> set[str]:
-    """Return the name of every module that a fresh Python, without `site`, imports for a script."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-X", "importtime", "-c", script],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows = [line.removeprefix("import time:") for line in done.stderr.splitlines() if line.startswith("import time:")]
-    return {row.split("|")[2].strip() for row in rows[1:]}
+def part_of(name: str) -> str:
+    """Return the part of the package that a module belongs to."""
+    return (name.split(".") + ["__init__"])[1]
 
 
-def test_the_exec_path_is_light(tool: Server) -> None:
-    """A call of `sidecall exec`, from its first import to its end, takes these modules and no other."""
-    call = f"import sys; sys.path.append({str(SOURCE.parent)!r}); from sidecall.cli import main; main({CALL!r})"
-    taken = imported(call) - imported("import os")
-    packages = {f"sidecall.{package}".rstrip(".") for package in EXEC_PATH}
-    modules = {f"sidecall.{package}.{name}".replace("..", ".") for package in EXEC_PATH for name in EXEC_PATH[package]}
-    assert {name for name in taken if name.startswith("sidecall")} == packages | modules
-    assert {name for name in taken if not name.startswith("sidecall")} <= STANDARD
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_downwards(name: str) -> None:
+    """The package itself is imported for its version only."""
+    level = next(level for level, parts in enumerate(LEVELS) if part_of(name) in parts)
+    allowed = {part_of(name)}.union(*LEVELS[:level])
+    ours = {other for other in imports(MODULES[name]) if other.split(".")[0] == "sidecall"}
+    assert {part_of(other) for other in ours - {"sidecall"}} <= allowed
+
+
+def test_modules_form_no_circle() -> None:
+    """What is imported for types only does not count: it is not imported at run time."""
+    graph = {name: set(imports(path, at_run_time=True)) & set(MODULES) for name, path in MODULES.items()}
+    for name in graph:
+        graph[name] -= {"sidecall"}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("program", ["client", "supervisor"])
+def test_native_modules_form_no_circle(program: str) -> None:
+    """A module is a .c and its .h; commands.h declares what several modules define."""
+    graph: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "native" / program).iterdir()):
+        included = re.findall(r'^#include "(?:\.\./supervisor/)?(\w+)\.h"', path.read_text(), re.MULTILINE)
+        graph.setdefault(path.stem, set()).update(set(included) - {path.stem})
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part_of(name) == "protocol"])
+def test_the_protocol_does_no_io(name: str) -> None:
+    assert {other.split(".")[0] for other in imports(MODULES[name])} <= PURE | {"sidecall"}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part_of(name) not in {"integrations"}])
+def test_the_core_needs_the_standard_library_only(name: str) -> None:
+    """It runs in other people's images."""
+    known = sys.stdlib_module_names | {"sidecall", "_sidecall"}
+    assert {other.split(".")[0] for other in imports(MODULES[name])} <= known
