@@ -40,7 +40,7 @@ def start_ours(results: Results, place: VolumePath, programs: Programs) -> None:
         name = service_name(number)
         place.serve(*words, "serve", "--allow-any", name, "--slots", "64")
         try:
-            place.ask("command", [programs.command, "ping", "--quiet", "--wait", "20", name])
+            place.ask("command", [programs.command, "ping", "--quiet", "--connect-timeout", "20", name])
         except CaseFailed as failed:
             results.fail(f"start, {place.name}", name, str(failed))
 

@@ -41,7 +41,7 @@ EXPLAINED = {
     "rates": "Calls of `true` a second, by how many are made at once. The service has 64 slots.",
     "streams": "Zeros through `cat`, in by stdin and out by stdout, where they are counted. "
     f"A quarter as many through: {'; '.join(streams.SLOW)}.",
-    "memory": "RSS of the server's process, and PSS of it with its nurse and supervisors, without the commands.",
+    "memory": "RSS of the server's process, and PSS of it with its fork server and supervisors, without the commands.",
     "beside": "A call of `true` by the native client while others run.",
     "rules": "Calls of the library on one host.",
     "sizes": "Static binaries; nothing else is needed beside them.",

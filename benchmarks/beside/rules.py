@@ -48,7 +48,7 @@ def rules_cases(place: VolumePath, programs: Programs) -> dict[Case, Callable[[]
     image, output = f"{directory}/image", f"{directory}/output"
     Path(image).write_bytes(b"picture")
     place.serve(*programs.servers[FIRST], "serve", "--config", f"{directory}/policy.toml")
-    place.ask("command", [programs.command, "ping", "--quiet", "--wait", "20", "policy"])
+    place.ask("command", [programs.command, "ping", "--quiet", "--connect-timeout", "20", "policy"])
     calls = {
         ANY: ("bench", ["true"]),
         "declared, audited": ("policy", ["plain"]),

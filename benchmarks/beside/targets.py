@@ -97,9 +97,9 @@ def server_targets(server: str) -> list[Target]:
     table, aged, warm = memory.memory_table(server), memory.aged_table(server), memory.after(memory.WARM)
     return [
         most("idle", figure(table, f"idle, {memory.SERVER}"), 25, unit=" MB", size=MB),
-        most("idle, with its nurse", figure(table, f"idle, {memory.FAMILY}"), 25, unit=" MB", size=MB),
+        most("idle, with its fork server", figure(table, f"idle, {memory.FAMILY}"), 25, unit=" MB", size=MB),
         most(
-            f"idle {warm}, with its nurse and supervisors",
+            f"idle {warm}, with its fork server and supervisors",
             figure(table, f"{warm}, {memory.FAMILY}"),
             25,
             unit=" MB",

@@ -147,7 +147,7 @@ def work(name: str, count: int, seed: int, *, disturbed: bool) -> Counter[str]:
         adversary = dice.choice(ADVERSARIES)
         mode = dice.choice(([], ["--relay"]))
         fate = dice.choices((UNDISTURBED, CALLER, PARENT), (8, 1, 1))[0]
-        words = ["-q", "--wait", "30", *mode, "--env", f"MARK={MARK}", name, "sh", "-c", adversary.script]
+        words = ["-q", "--connect-timeout", "30", *mode, "--env", f"MARK={MARK}", name, "sh", "-c", adversary.script]
         result = call(words, adversary.stdin, dice, fate)
         if fate != UNDISTURBED and result.status == -signal.SIGKILL:
             found[fate] += 1

@@ -36,7 +36,7 @@ class Victim:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
-        subprocess.run(["sidecall", "ping", "--wait", "20", "-q", self._name], check=True)
+        subprocess.run(["sidecall", "ping", "--connect-timeout", "20", "-q", self._name], check=True)
 
     def open_descriptors(self) -> int:
         """Count the server's descriptors but for those of idle supervisors, once nothing of the last call is on its way."""

@@ -121,7 +121,7 @@ class Pod:
     def service(self, name: str, *options: str) -> Container:
         """Start a container that offers any command under `name`; return once it answers."""
         container = self.start("sidecall", "serve", "--allow-any", name, *options)
-        ping = container.exec("sidecall", "ping", "--wait", "20", name)
+        ping = container.exec("sidecall", "ping", "--connect-timeout", "20", name)
         assert ping.returncode == 0, f"no service: {ping.stderr}\n{container.logs()}"
         return container
 

@@ -18,7 +18,7 @@ SERVERS = {
     "socat": ("socat", f"UNIX-LISTEN:{SOCKET},fork", "EXEC:/programs/server-app"),
 }
 CLIENTS = {
-    "sidecall": ("sidecall", "connect", "--wait", "20", "dialogue", "/programs/client-app"),
+    "sidecall": ("sidecall", "connect", "--connect-timeout", "20", "dialogue", "/programs/client-app"),
     "socat": ("socat", f"UNIX-CONNECT:{SOCKET},retry=200,interval=0.1", "EXEC:/programs/client-app"),
 }
 
@@ -36,7 +36,7 @@ def test_the_original_dialogue(pod: Pod, server: str, client: str) -> None:
 def test_half_close_and_binary_data(pod: Pod) -> None:
     """What the server app still answers after the client closed its direction arrives, byte for byte."""
     pod.start("sidecall", "serve", "dialogue", "cat")
-    done = pod.caller().exec("sidecall", "connect", "--wait", "20", "dialogue", "/programs/echo-client")
+    done = pod.caller().exec("sidecall", "connect", "--connect-timeout", "20", "dialogue", "/programs/echo-client")
     assert done.returncode == 0, done.stderr
     expected = hashlib.sha256(bytes(range(256)) * 16_384).hexdigest()
     assert (pod.shared / "echoed").read_text() == f"4194304 {expected}"

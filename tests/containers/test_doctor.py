@@ -72,7 +72,7 @@ def test_the_socket_was_mounted_as_a_file(pod: Pod) -> None:
     warning = "tool.sock is mounted as a file: it is dead as soon as its service starts again"
     assert warning in other
     pod.engine.must("restart", "--time", "10", service.name)
-    assert service.exec("sidecall", "ping", "--wait", "20", "tool").returncode == 0
+    assert service.exec("sidecall", "ping", "--connect-timeout", "20", "tool").returncode == 0
     code, bad, other = problems(caller)
     assert code == 69
     assert bad[0][0] == "the socket is stale: nobody listens on /run/sidecall/tool.sock"

@@ -45,7 +45,7 @@ def service(pod: Pod) -> Container:
     mounts = ("--volume", f"{pod.ipc}:/run/sidecall", "--volume", f"{pod.shared}/data:/images")
     config = ("--volume", f"{pod.shared}/tool.toml:/etc/tool.toml:ro")
     service = pod.start_with([*mounts, *config], "sidecall", "serve", "-v", "--config", "/etc/tool.toml")
-    ping = service.exec("sidecall", "ping", "--wait", "20", "tool")
+    ping = service.exec("sidecall", "ping", "--connect-timeout", "20", "tool")
     assert ping.returncode == 0, service.logs()
     return service
 
@@ -121,7 +121,7 @@ def test_an_unmapped_uid_is_nobody(pod: Pod, table: Table) -> None:
     mounts = ["--volume", f"{pod.ipc}:/run/sidecall", "--volume", f"{pod.shared}/tool.toml:/etc/tool.toml:ro"]
     serve = ("unshare", "--user", "--map-root-user", "sidecall", "serve", "--config", "/etc/tool.toml")
     service = pod.start_with([*mounts, "--privileged"], *serve)
-    ping = service.exec("sidecall", "ping", "--wait", "20", "tool")
+    ping = service.exec("sidecall", "ping", "--connect-timeout", "20", "tool")
     assert ping.returncode == 0, service.logs()
     for user in ("1000", "65534"):
         done = caller(pod, "--user", user).exec("sidecall", "exec", "tool", "hello")

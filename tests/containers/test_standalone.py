@@ -69,7 +69,7 @@ def start(pod: Pod, *command: str, options: tuple[str, ...] = (), service: str =
     volumes = [word for mount in mounts for word in ("--volume", mount)]
     container = pod.start_with([*volumes, "--read-only", *options], *command)
     if service:
-        ping = container.exec(SIDECALL, "ping", "--wait", "20", service)
+        ping = container.exec(SIDECALL, "ping", "--connect-timeout", "20", service)
         assert ping.returncode == 0, container.logs()
     return container
 
@@ -150,7 +150,7 @@ def test_a_bridge(bare: Pod) -> None:
     start(bare, SIDECALL, "serve", "echo", "cat")
     caller = start(bare, "sleep", "infinity")
     script = "echo hello; read line; echo got $line >&2"
-    done = caller.exec(SIDECALL, "connect", "--wait", "20", "echo", "sh", "-c", script)
+    done = caller.exec(SIDECALL, "connect", "--connect-timeout", "20", "echo", "sh", "-c", script)
     assert (done.returncode, done.stderr) == (0, "got hello\n")
 
 

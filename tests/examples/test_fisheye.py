@@ -55,7 +55,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         ) as server,
     ):
         try:
-            run(["sidecall", "ping", "--wait", "20", "hugin"], variables, check=True)
+            run(["sidecall", "ping", "--connect-timeout", "20", "hugin"], variables, check=True)
             yield variables
         finally:
             server.terminate()
