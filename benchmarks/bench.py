@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from beside import latency, memory, rules, streams
 from beside.peers import start_peers
-from beside.place import ACROSS, HOST, REPO, VolumePath, Pod
+from beside.place import ACROSS, HOST, REPO, Place, Pod
 from beside.programs import find_programs, machine, native_sizes
 from beside.report import page
 from beside.results import CaseFailed, Results, in_turns
@@ -78,7 +78,7 @@ def step(title: str) -> Iterator[None]:
     print(f"{title}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-def open_places(stack: ExitStack, results: Results, programs: Programs) -> tuple[list[VolumePath], Pod | None]:
+def open_places(stack: ExitStack, results: Results, programs: Programs) -> tuple[list[Place], Pod | None]:
     """Return the host, and the two containers if there can be any."""
     directories = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidecall-"))) for _ in range(2)]
     pod = None
@@ -87,11 +87,11 @@ def open_places(stack: ExitStack, results: Results, programs: Programs) -> tuple
             pod = Pod(stack, directories[1], programs.python, programs.directories)
         except CaseFailed as failed:
             results.leave_out(ACROSS, str(failed))
-    places = [VolumePath(stack, HOST, directories[0], programs.python)]
+    places = [Place(stack, HOST, directories[0], programs.python)]
     return [*places, pod.place] if pod else places, pod
 
 
-def measure_calls(results: Results, places: list[VolumePath], pod: Pod | None, programs: Programs, scale: Scale) -> None:
+def measure_calls(results: Results, places: list[Place], pod: Pod | None, programs: Programs, scale: Scale) -> None:
     """Measure latency and calls a second, at all places in turns."""
     cases: dict[Case, Callable[[], float]] = {}
     calls = {}
@@ -111,7 +111,7 @@ def measure_calls(results: Results, places: list[VolumePath], pod: Pod | None, p
             latency.measure_rates(results, place, calls[place.name], scale.repeats, scale.spell)
 
 
-def measure_streams(results: Results, places: list[VolumePath], pod: Pod | None, programs: Programs, scale: Scale) -> None:
+def measure_streams(results: Results, places: list[Place], pod: Pod | None, programs: Programs, scale: Scale) -> None:
     """Measure the streams, at all places in turns."""
     cases: dict[Case, Callable[[], float]] = {}
     for place in places:
@@ -125,7 +125,7 @@ def measure_streams(results: Results, places: list[VolumePath], pod: Pod | None,
         in_turns(results, cases, scale.pieces)
 
 
-def measure_memory(results: Results, host: VolumePath, programs: Programs, scale: Scale) -> None:
+def measure_memory(results: Results, host: Place, programs: Programs, scale: Scale) -> None:
     """Measure what each server holds; one that fails does not keep the others from being measured."""
     waiting = memory.limit_waiting(results, scale.waiting)
     for server in programs.servers:

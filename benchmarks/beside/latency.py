@@ -10,7 +10,7 @@ from beside.results import CaseFailed, in_turns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import VolumePath
+    from beside.place import Place
     from beside.programs import Programs
     from beside.results import Case, Results
 
@@ -34,7 +34,7 @@ def rate_table(place: str, callers: int) -> str:
     return f"calls a second, {callers} at once, {place}"
 
 
-def start_ours(results: Results, place: VolumePath, programs: Programs) -> None:
+def start_ours(results: Results, place: Place, programs: Programs) -> None:
     """Start our servers: `bench`, then `bench-2` if there is another."""
     for number, words in enumerate(programs.servers.values(), 1):
         name = service_name(number)
@@ -64,7 +64,7 @@ def our_calls(programs: Programs) -> dict[str, list[str]]:
     return calls
 
 
-def latency_cases(place: VolumePath, calls: dict[str, list[str]]) -> dict[Case, Callable[[], float]]:
+def latency_cases(place: Place, calls: dict[str, list[str]]) -> dict[Case, Callable[[], float]]:
     """Return what times one call of each, of the library too."""
     table = latency_table(place.name)
     cases: dict[Case, Callable[[], float]] = {
@@ -74,7 +74,7 @@ def latency_cases(place: VolumePath, calls: dict[str, list[str]]) -> dict[Case, 
     return cases
 
 
-def measure_rates(results: Results, place: VolumePath, calls: dict[str, list[str]], rounds: int, spell: float) -> None:
+def measure_rates(results: Results, place: Place, calls: dict[str, list[str]], rounds: int, spell: float) -> None:
     """Measure how many calls a second come through, by the number of callers, all cases in turns.
 
     A case makes as many calls as its latency lets expect in a spell (seconds), and at least one for each caller.

@@ -17,12 +17,12 @@ from beside.place import stop, wait_until
 from beside.results import CaseFailed, attempt, in_turns
 from sidecall.errors import ProtocolError
 from sidecall.protocol.codec import encode, frame_at
-from sidecall.protocol.messages import ENDED_EXITED, NULL, PASSED, Call, Exit, Hello, Queued, Refused, Started
+from sidecall.protocol.messages import ENDED_EXITED, NONE, PASSED, Call, Exit, Hello, Pass, Queued, Refused, Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from beside.place import VolumePath
+    from beside.place import Place
     from beside.programs import Programs
     from beside.results import Results
     from sidecall.protocol.messages import Message
@@ -133,7 +133,7 @@ class Served:
         slots: calls that may run at once.
     """
 
-    def __init__(self, stack: ExitStack, place: VolumePath, name: str, words: tuple[str, ...], slots: int) -> None:
+    def __init__(self, stack: ExitStack, place: Place, name: str, words: tuple[str, ...], slots: int) -> None:
         self.path = place.directory / f"{name}.sock"
         config = place.directory / f"{name}.toml"
         config.write_text(CONFIG.format(name=name, slots=slots))
@@ -153,7 +153,7 @@ class Served:
         """
         for _ in range(count):
             try:
-                self._call(b"sleep", NULL)
+                self._call(b"sleep", NONE)
                 answer = first_answer(self.callers[-1])
             except OSError as error:
                 raise CaseFailed(f"caller {len(self.callers)}: {error}") from error
@@ -178,9 +178,9 @@ class Served:
         self.callers.append(caller)
         caller.settimeout(60)
         caller.connect(str(self.path))
-        request = encode(Hello(1, (b"pass",), "benchmark"))
-        request += encode(Call(command, (), (), b"", b"/", (), 0, 0, mode, mode, mode))
-        socket.send_fds(caller, [request], [self._null] * 3 if mode == PASSED else [])
+        caller.sendall(encode(Hello(1, (), (), "benchmark")) + encode(Call(command, (), (), b"", b"/", (), (), *[mode] * 3)))
+        if mode == PASSED:
+            socket.send_fds(caller, [encode(Pass())], [self._null] * 3)
 
     def hang_up(self) -> None:
         """Close all callers, which ends their calls."""
@@ -229,7 +229,7 @@ def record(results: Results, table: str, state: str, root: int) -> tuple[int, in
     return alone, together
 
 
-def measure_running(results: Results, place: VolumePath, programs: Programs, server: str, counts: list[int]) -> None:
+def measure_running(results: Results, place: Place, programs: Programs, server: str, counts: list[int]) -> None:
     """Measure a server idle and with so many calls running, and how long `true` takes beside them."""
     with ExitStack() as stack:
         served = Served(stack, place, "running", programs.servers[server], max(counts) + SLOTS)
@@ -243,7 +243,7 @@ def measure_running(results: Results, place: VolumePath, programs: Programs, ser
                 attempt(results, beside_table(server), case, partial(place.ask, "command", words))
 
 
-def measure_waiting(results: Results, place: VolumePath, programs: Programs, server: str, count: int) -> None:
+def measure_waiting(results: Results, place: Place, programs: Programs, server: str, count: int) -> None:
     """Measure a server with one call running and so many waiting for its end."""
     with ExitStack() as stack:
         served = Served(stack, place, "waiting", programs.servers[server], 1)
@@ -254,7 +254,7 @@ def measure_waiting(results: Results, place: VolumePath, programs: Programs, ser
         results.add(memory_table(server), "each waiting caller", (crowded - before) / count)
 
 
-def measure_aged(results: Results, place: VolumePath, programs: Programs, server: str, *, calls: int, rounds: int) -> None:
+def measure_aged(results: Results, place: Place, programs: Programs, server: str, *, calls: int, rounds: int) -> None:
     """Make many calls of one server; measure what it holds then, and its latency in turns with that of a new one."""
     with ExitStack() as stack:
         words = programs.servers[server]

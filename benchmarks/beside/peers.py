@@ -15,7 +15,7 @@ from beside.results import CaseFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import VolumePath
+    from beside.place import Place
     from beside.results import Results
 
 HERE = Path(__file__).parent
@@ -58,11 +58,11 @@ class Peer:
 
     name: str
     needs: tuple[str, ...]
-    start: Callable[[VolumePath, str], list[str]]
+    start: Callable[[Place, str], list[str]]
     streams: bool = True
 
 
-def s6(place: VolumePath, command: str) -> list[str]:
+def s6(place: Place, command: str) -> list[str]:
     """Serve by s6-ipcserver and s6-sudod, call by s6-sudo: the nearest relative, in C."""
     path = place.directory / f"s6-{command}.sock"
     place.serve("s6-ipcserver", "-c", "1000", "-b", "1000", str(path), "s6-sudod", command)
@@ -70,7 +70,7 @@ def s6(place: VolumePath, command: str) -> list[str]:
     return ["s6-sudo", str(path)]
 
 
-def socat(place: VolumePath, command: str) -> list[str]:
+def socat(place: Place, command: str) -> list[str]:
     """Serve and call by socat alone."""
     path = place.directory / f"socat-{command}.sock"
     place.serve("socat", f"UNIX-LISTEN:{path},fork,backlog=1000", f"EXEC:{command}")
@@ -78,7 +78,7 @@ def socat(place: VolumePath, command: str) -> list[str]:
     return ["socat", "-t5", "-", f"UNIX-CONNECT:{path}"]
 
 
-def original(place: VolumePath, _command: str) -> list[str]:
+def original(place: Place, _command: str) -> list[str]:
     """Serve and call by bash around socat, an app on each side, START and SUCCESS between them."""
     path = place.directory / "original.sock"
     place.serve("socat", f"UNIX-LISTEN:{path},fork,backlog=1000", f"EXEC:{HERE}/original-server.sh")
@@ -86,14 +86,14 @@ def original(place: VolumePath, _command: str) -> list[str]:
     return [f"{HERE}/original-client.sh", str(path)]
 
 
-def ssh(place: VolumePath, command: str) -> list[str]:
+def ssh(place: Place, command: str) -> list[str]:
     """Serve by an sshd of our own on the loopback, with keys of our own; a connection for each call."""
     if not (place.directory / "sshd.pid").exists():
         start_sshd(place)
     return ["ssh", "-n" if command == "true" else "-T", "-F", f"{place.directory}/ssh_config", "bench", command]
 
 
-def start_sshd(place: VolumePath) -> None:
+def start_sshd(place: Place) -> None:
     """Make the keys and the configuration in the place's directory, and start sshd."""
     directory = place.directory
     for key in ("key", "hostkey"):
@@ -107,7 +107,7 @@ def start_sshd(place: VolumePath) -> None:
     wait_until((directory / "sshd.pid").exists, "sshd")
 
 
-def shared_ssh(place: VolumePath, command: str) -> list[str]:
+def shared_ssh(place: Place, command: str) -> list[str]:
     """Call over one connection of ssh that stays open (ControlMaster in ssh_config(5))."""
     words, path = ssh(place, command), place.directory / "shared"
     if not path.exists():
@@ -125,7 +125,7 @@ PEERS = (
 )
 
 
-def start_peers(results: Results, place: VolumePath, command: str) -> dict[str, list[str]]:
+def start_peers(results: Results, place: Place, command: str) -> dict[str, list[str]]:
     """Start each peer that is installed; return the words that call it, by its name."""
     calls = {}
     for peer in PEERS:

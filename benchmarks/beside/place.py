@@ -28,7 +28,7 @@ PATIENCE = 180.0
 """Seconds after which a measurement counts as hung."""
 
 
-class VolumePath:
+class Place:
     """A caller's side and a server's side around one directory, which both see at the same path.
 
     Args:
@@ -146,7 +146,7 @@ class Pod:
         self._start(self.server, "none")
         self._start(self.caller, f"container:{self.server}")
         inside = (self.engine, "exec", "--interactive")
-        self.place = VolumePath(stack, ACROSS, directory, python, caller=(*inside, self.caller), server=(*inside, self.server))
+        self.place = Place(stack, ACROSS, directory, python, caller=(*inside, self.caller), server=(*inside, self.server))
 
     def _start(self, name: str, network: str) -> None:
         words = [self.engine, "run", "--detach", f"--network={network}", "--name", name, *self._options]

@@ -11,7 +11,7 @@ from beside.programs import FIRST
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import VolumePath
+    from beside.place import Place
     from beside.programs import Programs
     from beside.results import Case
 
@@ -41,7 +41,7 @@ parameters.output = {{ type = "path", access = "write", atomic = true }}
 """
 
 
-def rules_cases(place: VolumePath, programs: Programs) -> dict[Case, Callable[[], float]]:
+def rules_cases(place: Place, programs: Programs) -> dict[Case, Callable[[], float]]:
     """Start a service with rules; return calls of the library, of any command and of declared ones."""
     directory = place.directory
     Path(directory, "policy.toml").write_text(POLICY.format(directory=directory))

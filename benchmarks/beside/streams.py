@@ -10,7 +10,7 @@ from beside.latency import COMMAND, ENGINE_EXEC, NATIVE, NATIVE_RELAYED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beside.place import VolumePath
+    from beside.place import Place
     from beside.programs import Programs
     from beside.results import Case
 
@@ -35,7 +35,7 @@ def our_streams(programs: Programs) -> dict[str, list[str]]:
     }
 
 
-def stream_cases(place: VolumePath, calls: dict[str, list[str]], size: int) -> dict[Case, Callable[[], float]]:
+def stream_cases(place: Place, calls: dict[str, list[str]], size: int) -> dict[Case, Callable[[], float]]:
     """Return what sends so many bytes through each."""
     table = streams_table(place.name)
     sizes = {name: size // 4 if name in SLOW else size for name in calls}

@@ -34,9 +34,10 @@ class Victim:
         self.descriptors = self.open_descriptors()
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and make a first call, for what a server opens once."""
         self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
         subprocess.run(["sidecall", "ping", "--connect-timeout", "20", "-q", self._name], check=True)
+        subprocess.run(["sidecall", "exec", "-q", self._name, "true"], check=False)
 
     def open_descriptors(self) -> int:
         """Count the server's descriptors but for those of idle supervisors, once nothing of the last call is on its way."""

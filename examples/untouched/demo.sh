@@ -42,7 +42,7 @@ compose exec -T caller sidecall ping --connect-timeout 30 tool
 
 say "in the caller"
 caller sidecall describe tool
-caller sidecall exec tool pack --folder frames --archive /work/frames.tar.gz
+caller sidecall exec tool pack --directory frames --archive /work/frames.tar.gz
 caller tar -tzf frames.tar.gz
 caller 'cat frames/a | sidecall exec tool checksum'
-caller 'sidecall exec tool pack --folder gone --archive gone.tar.gz || echo "exit code $?"'
+caller 'sidecall exec tool pack --directory gone --archive gone.tar.gz || echo "exit code $?"'

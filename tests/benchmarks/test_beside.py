@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from beside import latency, memory, streams
 from beside.peers import start_peers
-from beside.place import ACROSS, HOST, VolumePath, wait_until
+from beside.place import ACROSS, HOST, Place, wait_until
 from beside.programs import FIRST
 from beside.report import page
 from beside.results import CaseFailed, Results, in_turns
@@ -26,10 +26,10 @@ BENCH = Path(__file__).parents[2] / "benchmarks" / "bench.py"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[VolumePath]:
+def place(tmp_path: Path) -> Iterator[Place]:
     """Give a test a caller's side and a server's side on this host."""
     with ExitStack() as stack:
-        yield VolumePath(stack, HOST, tmp_path, sys.executable)
+        yield Place(stack, HOST, tmp_path, sys.executable)
 
 
 def recorded() -> Results:
@@ -125,7 +125,7 @@ def test_the_chart_is_made_of_a_record(tmp_path: Path) -> None:
     assert all(f"<!-- {case} -->" in text for case in (latency.LOCAL, "s6-sudo", streams.PIPE, "idle"))
 
 
-def test_a_program_that_succeeds_has_a_figure(place: VolumePath) -> None:
+def test_a_program_that_succeeds_has_a_figure(place: Place) -> None:
     """Programs, crowds of them, and streams that arrive whole are measured."""
     assert isinstance(place.ask("command", ["true"]), float)
     assert isinstance(place.ask("rate", ["true"], 2, 4), float)
@@ -143,21 +143,21 @@ def test_a_program_that_succeeds_has_a_figure(place: VolumePath) -> None:
         (("library", "nobody-here", ["true"]), "^ServiceUnavailable: the socket is missing: .*/nobody-here.sock"),
     ],
 )
-def test_what_fails_raises_with_its_reason(place: VolumePath, request_: tuple[object, ...], reason: str) -> None:
+def test_what_fails_raises_with_its_reason(place: Place, request_: tuple[object, ...], reason: str) -> None:
     """A program that fails, or bytes that are lost, are no figure; the next measurement goes on."""
     with pytest.raises(CaseFailed, match=reason):
         place.ask(*request_)  # type: ignore[arg-type]  # a request is its function's name, then its arguments
     assert isinstance(place.ask("command", ["true"]), float)
 
 
-def test_an_agent_that_dies_fails_its_case_alone(place: VolumePath) -> None:
+def test_an_agent_that_dies_fails_its_case_alone(place: Place) -> None:
     """What kills the process that measures is told, and the next measurement has a new one."""
     with pytest.raises(CaseFailed, match="the agent that measures has ended"):
         place.ask("command", ["sh", "-c", "kill -KILL $PPID"])
     assert isinstance(place.ask("command", ["true"]), float)
 
 
-def test_what_is_not_installed_is_said(place: VolumePath, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_said(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way that cannot be measured here is named with what it lacks."""
     monkeypatch.setenv("PATH", "/nowhere")
     results = Results()

@@ -135,7 +135,7 @@ def test_everybody_may_write_to_the_volume(pod: Pod) -> None:
     pod.ipc.chmod(0o777)
     assert problems(pod.caller())[:2] == (
         77,
-        [("anyone may replace the sockets in /run/sidecall", "chmod o-w /run/sidecall")],
+        [("any user can replace the sockets in /run/sidecall", "chmod o-w /run/sidecall")],
     )
     pod.ipc.chmod(0o755)
 
