@@ -133,9 +133,9 @@ def test_users_paths_and_scratch_directories(bare: Pod, service: Container) -> N
     refused = service.exec(SIDECALL, "exec", "tool", "copy", "--in", "/data/link", "--out", "/data/b")
     assert refused.returncode == 77, refused.stderr
     scratch = service.exec(SIDECALL, "exec", "tool", "scratch")
-    assert (scratch.returncode, scratch.stdout.startswith("/tmp/sidecall-")) == (0, True), scratch.stderr
+    assert (scratch.returncode, scratch.stdout.startswith("/tmp/.sidecall-")) == (0, True), scratch.stderr
     assert service.exec("ls", "-d", scratch.stdout.strip()).returncode == 1
-    ours = service.exec("ls", "/tmp").stdout.split()
+    ours = service.exec("ls", "-A", "/tmp").stdout.split()
     assert [service.exec("ls", "-A", f"/tmp/{directory}").stdout for directory in ours] == [""]  # the server's, for the next
 
 
