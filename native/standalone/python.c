@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,7 +54,26 @@ static PyObject *call_openat2(PyObject *self, PyObject *arguments)
     return fd < 0 ? PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path) : PyLong_FromLong(fd);
 }
 
+static PyObject *call_getsockopt(PyObject *self, PyObject *arguments)
+{
+    int fd, level, option, size;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "iiii", &fd, &level, &option, &size))
+        return NULL;
+    PyObject *value = PyBytes_FromStringAndSize(NULL, size);
+    if (value == NULL)
+        return NULL;
+    socklen_t length = (socklen_t)size;
+    if (getsockopt(fd, level, option, PyBytes_AS_STRING(value), &length) != 0) {
+        Py_DECREF(value);
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    _PyBytes_Resize(&value, (Py_ssize_t)length);
+    return value;
+}
+
 static PyMethodDef functions[] = {
+    {"getsockopt", call_getsockopt, METH_VARARGS, NULL},
     {"prctl", call_prctl, METH_VARARGS, NULL},
     {"openat2", call_openat2, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,14 +1,14 @@
-"""Two system calls that the standard library does not offer. Nothing here knows what they are used for.
+"""Three system calls that the standard library does not offer as they are needed. Nothing here knows what they are used for.
 
-The standalone executable has no C library to load: it has both built in (native/standalone/python.c).
+The standalone executable has no C library to load: it has all built in (native/standalone/python.c).
 """
 
 from __future__ import annotations
 
-__all__ = ["openat2", "prctl"]
+__all__ = ["getsockopt", "openat2", "prctl"]
 
 try:
-    from _sidecall import openat2, prctl
+    from _sidecall import getsockopt, openat2, prctl
 except ImportError:
     import ctypes
     import os
@@ -47,6 +47,17 @@ except ImportError:
         if fd < 0:
             raise _error(path)
         return fd
+
+    def getsockopt(fd: int, level: int, option: int, size: int, /) -> bytes:
+        """Return the value of a socket's option, which can be longer than what socket.getsockopt returns: 1024 bytes.
+
+        Raises:
+            OSError: as getsockopt(2), ERANGE for a longer value.
+        """
+        value, length = ctypes.create_string_buffer(size), ctypes.c_uint(size)
+        if ctypes.CDLL(None, use_errno=True).getsockopt(fd, level, option, value, ctypes.byref(length)):
+            raise _error()
+        return ctypes.string_at(value, length.value)
 
     def _error(path: bytes | None = None) -> OSError:
         number = ctypes.get_errno()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from socket import SO_PEERCRED, SOL_SOCKET, socket
 from struct import Struct, iter_unpack
 
+from sidecall._kernel import getsockopt
+
 _UCRED = Struct("iII")
 
 _SO_PEERGROUPS = 59
@@ -56,4 +58,4 @@ def _groups(sock: socket) -> bytes:
     except OSError as error:
         if error.errno == errno.ENOPROTOOPT:
             return b""
-        return sock.getsockopt(SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
+    return getsockopt(sock.fileno(), SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
