@@ -60,7 +60,7 @@ def test_it_says_what_the_python_command_says(standalone: Path, directory: Path,
 
 
 def test_no_python_around_it_takes_part(standalone: Path, tmp_path: Path) -> None:
-    """Variables, a module in the working directory, and the files that tell a Python where its library is: all ignored."""
+    """Variables, a module in the working directory, and the files that name a Python's library: all ignored."""
     alone = tmp_path / "sidecall"
     alone.write_bytes(standalone.read_bytes())
     alone.chmod(0o755)

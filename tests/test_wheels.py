@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sidecall
-from sidecall import texts
 from conftest import children_of
+from sidecall import texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,18 +26,19 @@ ROOT = Path(__file__).parents[1]
 ELF = b"\x7fELF"
 
 
-def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, check=False, capture_output=True, text=True, env={**os.environ, **variables})
+def run(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, check=False, capture_output=True, text=True, env={**os.environ, **variables})
 
 
 def build_and_install(out: Path, **variables: str) -> tuple[str, Path]:
-    """Build a wheel and install it into an environment of its own; return its name, and the directory of its commands."""
+    """Build a wheel and install it into an environment of its own; return its name and the commands' directory."""
     built = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", out, ROOT, **variables)
     assert built.returncode == 0, built.stderr
     (wheel,) = out.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", out / "venv"], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", out / "venv/bin/python", "install", "--quiet", "--no-index", wheel]
-    subprocess.run(pip, check=True)
+    python = out / "venv/bin/python"
+    installed = run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", wheel)
+    assert installed.returncode == 0, installed.stderr
     return wheel.name, out / "venv/bin"
 
 

@@ -14,7 +14,7 @@ ENVIRONMENT = """\
 | variable | meaning |
 |---|---|
 | `SIDECALL_DIR` | the directory of the sockets; `/run/sidecall` by default |
-| `SIDECALL_SUPERVISOR` | read by `serve`: a native supervisor to use, or nothing for none: [how calls end](how-calls-end.md) |
+| `SIDECALL_SUPERVISOR` | read by `serve`: another native supervisor: [process lifecycle](how-calls-end.md) |
 | `SIDECALL_CALL` | set for a command: its call's id |
 | `SIDECALL_SCRATCH` | set for a command that is declared with `scratch`: its call's own directory |
 | `PROTO=IPC`, `IPCREMOTEPATH`, `IPCREMOTEEUID`, `IPCREMOTEEGID` | set for a bridge's apps, as UCSPI has them |

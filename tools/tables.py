@@ -3,7 +3,7 @@
 usage: python tools/tables.py [--check]
   --check   write nothing; fail if the file is not up to date
 
-Python 3.11 or newer, with `src` on PYTHONPATH. Other owners' binaries need nothing of it: only native/client includes it.
+Run it with Python 3.11 or newer, with `src` on PYTHONPATH. Only native/client includes the file.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import signal
 import string
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from sidecall import __version__, cli, errors, outcome, texts
 from sidecall.cli import connect, exec, ping  # noqa: A004 the subcommand is called so
 from sidecall.cli.options import HELP, Option, help_text
 from sidecall.protocol import messages as m
 from sidecall.protocol import options, states
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 TARGET = Path(__file__).parents[1] / "native" / "tables.h"
 _LETTERS = {"u8": "1", "u16": "2", "u32": "4", "u64": "8", "string": "s", "text": "t", "strings": "l", "rest": "r"}
@@ -34,7 +37,7 @@ def literal(text: str) -> str:
 
 
 def printf(template: str) -> str:
-    """Return a template of `texts` as a format of printf(3)."""
+    """Return a template of `texts` as a format string for printf."""
     parts = []
     for before, name, conversion, _ in string.Formatter().parse(template):
         parts.append(before.replace("%", "%%"))
@@ -75,7 +78,11 @@ def numbers() -> str:
 def signals() -> str:
     """Return the signals that a SIGNAL can carry, and those of them that end a process."""
     parts = []
-    for name, numbers_ in (("FORWARDED", m.SIGNALS), ("ENDING", m.ENDING_SIGNALS), ("NEVER_LETHAL", m.NEVER_LETHAL_SIGNALS)):
+    for name, numbers_ in (
+        ("FORWARDED", m.SIGNALS),
+        ("ENDING", m.ENDING_SIGNALS),
+        ("NEVER_LETHAL", m.NEVER_LETHAL_SIGNALS),
+    ):
         names = ", ".join(signal.Signals(number).name for number in sorted(numbers_))
         parts.append(f"static const int {name}_SIGNALS[] = {{{names}}};\n")
     checks = " && ".join(f"{signal.Signals(number).name} == {number}" for number in sorted(m.SIGNALS))
@@ -91,19 +98,19 @@ def layouts() -> str:
     transitions = states.TRANSITIONS[states.SERVER]
     names = list(transitions)
     parts = ["enum state { " + ", ".join(f"STATE_{constant(name)}" for name in names) + " };\n"]
-    parts.append(
-        "static const char *const STATE_NAMES[] = {" + ", ".join(literal(name) for name in names) + "};\n"
-    )
+    parts.append("static const char *const STATE_NAMES[] = {" + ", ".join(literal(name) for name in names) + "};\n")
     rows = []
     for number, kind in m.MESSAGES.items():
         moves = {name: moves[kind] for name, moves in transitions.items() if kind in moves}
         after = ", ".join(f"[STATE_{constant(name)}] = 1 + STATE_{constant(to)}" for name, to in moves.items())
         fields = "".join(_LETTERS[field] for field, _ in kind.layout)
         rows.append(f'    [{number}] = {{"{kind.__name__}", {kind.limit}, "{fields}", {{{after or "0"}}}}},\n')
-    parts.append("\n/* `fields`: 1, 2, 4, 8 a number of so many bytes, s string, t text, l strings, r the rest; `after`: the"
-                 "\n * server's state after it, plus 1, by its state before; 0 if it cannot be sent then. */\n"
-                 "static const struct layout {\n    const char *name;\n    uint32_t limit;\n    const char *fields;\n"
-                 f"    uint8_t after[{len(names)}];\n}} LAYOUTS[] = {{\n" + "".join(rows) + "};\n")  # fmt: skip
+    parts.append(
+        "\n/* `fields`: 1, 2, 4, 8 a number of so many bytes, s string, t text, l strings, r the rest; `after`: the\n"
+        " * server's state after it, plus 1, by its state before; 0 if it cannot be sent then. */\n"
+        "static const struct layout {\n    const char *name;\n    uint32_t limit;\n    const char *fields;\n"
+        f"    uint8_t after[{len(names)}];\n}} LAYOUTS[] = {{\n{''.join(rows)}}};\n"
+    )
     return "".join(parts)
 
 
@@ -127,8 +134,9 @@ def command(name: str, module: ModuleType) -> str:
     given: tuple[Option, ...] = (*module.OPTIONS, HELP)
     keys = ", ".join(f"{prefix}_OPTION_{constant(option.key)}" for option in given)
     rows = "".join(
-        f'    {{"{spelling}", {literal(option.value) if option.value else "NULL"}, {prefix}_OPTION_{constant(option.key)}}},\n'
+        f'    {{"{spelling}", {value}, {prefix}_OPTION_{constant(option.key)}}},\n'
         for option in given
+        for value in [literal(option.value) if option.value else "NULL"]
         for spelling in option.names.split(", ")
     )
     return (

@@ -178,7 +178,9 @@ class Served:
         self.callers.append(caller)
         caller.settimeout(60)
         caller.connect(str(self.path))
-        caller.sendall(encode(Hello(1, (), (), "benchmark")) + encode(Call(command, (), (), b"", b"/", (), (), *[mode] * 3)))
+        caller.sendall(
+            encode(Hello(1, (), (), "benchmark")) + encode(Call(command, (), (), b"", b"/", (), (), *[mode] * 3))
+        )
         if mode == PASSED:
             socket.send_fds(caller, [encode(Pass())], [self._null] * 3)
 
@@ -197,7 +199,8 @@ def messages(caller: socket.socket) -> Iterator[Message]:
         try:
             while found := frame_at(buffer, start):
                 message, start = found
-                yield message
+                if message is not None:
+                    yield message
         except ProtocolError as error:
             raise CaseFailed(str(error)) from error
 

@@ -146,7 +146,9 @@ class Pod:
         self._start(self.server, "none")
         self._start(self.caller, f"container:{self.server}")
         inside = (self.engine, "exec", "--interactive")
-        self.place = Place(stack, ACROSS, directory, python, caller=(*inside, self.caller), server=(*inside, self.server))
+        self.place = Place(
+            stack, ACROSS, directory, python, caller=(*inside, self.caller), server=(*inside, self.server)
+        )
 
     def _start(self, name: str, network: str) -> None:
         words = [self.engine, "run", "--detach", f"--network={network}", "--name", name, *self._options]

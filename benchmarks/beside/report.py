@@ -23,9 +23,9 @@ about ten minutes. It installs s6, socat, OpenSSH and podman if it may; what it 
 
 All cases are measured in turns, round by round, so that a noisy moment hits every one. What is shown are medians. A
 call that takes less than 50 ms is made once more just before, uncounted: it would pay for what was measured before it.
-*One host*: both sides are processes beside each other. *Across containers*: two containers that share a directory, and for
-ssh a loopback. The calls are made and timed by one long-lived process inside the caller's container, so podman is in
-none of them, except in `podman exec`: that is called on the host, into the server's container.
+*One host*: both sides are processes beside each other. *Across containers*: two containers that share a directory, and
+for ssh a loopback. The calls are made and timed by one long-lived process inside the caller's container, so podman is
+in none of them, except in `podman exec`: that is called on the host, into the server's container.
 
 ![The chart of these figures](benchmarks.svg)
 """

@@ -40,7 +40,7 @@ class Victim:
         subprocess.run(["sidecall", "exec", "-q", self._name, "true"], check=False)
 
     def open_descriptors(self) -> int:
-        """Count the server's descriptors but for those of idle supervisors, once nothing of the last call is on its way."""
+        """Count the server's descriptors but for those of idle supervisors, once the last call has been settled."""
         counts: list[int] = []
         while len(counts) < 5 or len(set(counts[-5:])) > 1:
             counts.append(len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.supervisors()))
@@ -86,8 +86,8 @@ def survivors() -> list[int]:
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (directory / "cmdline").read_bytes().split(b"\0") + (directory / "environ").read_bytes().split(b"\0")
-            if {MARK.encode(), f"MARK={MARK}".encode()} & set(words):
+            words = {word for name in ("cmdline", "environ") for word in (directory / name).read_bytes().split(b"\0")}
+            if {MARK.encode(), f"MARK={MARK}".encode()} & words:
                 found.append(int(directory.name))
     return found
 

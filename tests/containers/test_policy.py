@@ -57,7 +57,7 @@ def caller(pod: Pod, *options: str) -> Container:
 
 
 def test_paths_and_the_working_directory_are_translated(pod: Pod, service: Container) -> None:
-    """The caller's /work/data is the service's /images: absolute and relative paths, links and the working directory."""
+    """The caller's /work/data is the service's /images: absolute and relative paths, links, working directories."""
     data = pod.shared / "data"
     (data / "sub").mkdir()
     (data / "sub" / "a").write_text("content")

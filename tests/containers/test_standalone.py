@@ -124,7 +124,7 @@ def test_every_subcommand_works(service: Container) -> None:
 
 
 def test_users_paths_and_scratch_directories(bare: Pod, service: Container) -> None:
-    """Names are looked up in the image's own files, paths are held on volumes, a scratch directory goes with its call."""
+    """Names are looked up in the image's own files, paths are held on volumes, scratch goes with its call."""
     (bare.shared / "a").write_text("content")
     assert service.exec(SIDECALL, "exec", "tool", "whoami").stdout == "ann\nann wheel\n/home/ann ann\n"
     assert service.exec(SIDECALL, "exec", "tool", "copy", "--in", "/data/a", "--out", "/data/b").returncode == 0
@@ -136,7 +136,9 @@ def test_users_paths_and_scratch_directories(bare: Pod, service: Container) -> N
     assert (scratch.returncode, scratch.stdout.startswith("/tmp/.sidecall-")) == (0, True), scratch.stderr
     assert service.exec("ls", "-d", scratch.stdout.strip()).returncode == 1
     ours = service.exec("ls", "-A", "/tmp").stdout.split()
-    assert [service.exec("ls", "-A", f"/tmp/{directory}").stdout for directory in ours] == [""]  # the server's, for the next
+    assert [service.exec("ls", "-A", f"/tmp/{directory}").stdout for directory in ours] == [
+        ""
+    ]  # the server's, for the next
 
 
 @pytest.mark.parametrize(("user", "code"), [("0", 0), ("1000:1000", 0), ("1001:1001", 77), ("1001:2000", 0)])

@@ -18,7 +18,7 @@ CHECKSUM = "67d4ff71d43921d5739f387da09746f405e425b07d727e4c69d029461d1f051f"  #
 
 
 def test_a_stock_image_serves_another(engine: Engine, standalone: Path) -> None:
-    """A directory is packed into an archive that the caller can read, stdin is piped, an end that is an error is one."""
+    """A directory is packed into an archive that the caller can read, stdin is piped, an error is reported as one."""
     done = subprocess.run([EXAMPLE / "demo.sh"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

@@ -274,7 +274,10 @@ def until(condition: Callable[[], bool]) -> None:
 def remap(environment: dict[str, str], room: Path, directory: Path, flat: Path, pc: Path) -> Path:
     """Run the four stages by hand with other projects; return the directory of the picture."""
     directory.mkdir(parents=True)
-    stages = [(flat, room / "frames" / "room-1.jpg", directory / "flat.tif"), (pc, directory / "flat.tif", directory / "pc.tif")]
+    stages = [
+        (flat, room / "frames" / "room-1.jpg", directory / "flat.tif"),
+        (pc, directory / "flat.tif", directory / "pc.tif"),
+    ]
     for stage in stages:
         assert hugin(environment, *stage).returncode == 0
     final = directory / "final"

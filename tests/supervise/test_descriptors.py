@@ -166,7 +166,7 @@ def test_a_socket_that_lingers_holds_up_no_other_command(
     script: str,
     count: int,
 ) -> None:
-    """Its last close(2) waits for ten minutes; other commands run, the command itself can be stopped, the server ends."""
+    """Its last close(2) waits for ten minutes; others run, the command itself can be stopped, the server ends."""
     monkeypatch.setattr(process_module, "STOP_MARGIN", 0.1)
 
     async def main(pool: SupervisorPool) -> None:

@@ -55,7 +55,7 @@ def test_the_program_that_is_named_is_the_fork_server() -> None:
 def test_without_a_program_that_can_be_executed_nothing_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """A pure wheel has none, another machine's cannot be executed, another release's is refused: each time with a hint."""
+    """A pure wheel has none, another machine's cannot be executed, another release's is refused: with a hint."""
     (tmp_path / "directory").mkdir()
     (tmp_path / "plain").write_text("x")
     for name, content in (("binary", b"\x7fELF of another machine"), ("empty", b""), ("another", b"#!/bin/false\n")):

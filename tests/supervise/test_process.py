@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,8 @@ from sidecall.supervise.process import SupervisorDied, SupervisorPool, reset_inh
 from supervise.conftest import field, first_line, lives, parent_of, shell, with_pool
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sidecall.supervise.process import Ended
 
 

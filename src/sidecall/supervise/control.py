@@ -31,12 +31,12 @@ FORKED, NOT_FORKED, KILLED = 10, 11, 12
 """Fork server to server, one for each NEW and KILL. A first FORKED with the serial number 0: it is ready."""
 
 FROM_CLIENT, SAME_AS_STDOUT, UNWANTED = -1, -2, -3
-"""Sources of a stream in place of a descriptor: the one that the client passes behind its CALL; stdout's; /dev/null, while
-the one that the client passes is dropped."""
+"""Sources of a stream in place of a descriptor: the one that the client passes behind its CALL; stdout's; /dev/null,
+while the one that the client passes is dropped."""
 
 AT_FORK, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR, AT_IDENTITY, AT_EXEC, AT_INTERPRETER = range(1, 8)
-"""What failed when a command was to be started: making a process; receiving passed descriptors (fewer came; more, or one
-of a directory); entering its directory; taking on its user, groups and limits; executing it, or its interpreter."""
+"""What failed when a command was to be started: making a process; receiving passed descriptors (fewer came; more, or
+one of a directory); entering its directory; taking on its user, groups and limits; executing it, or its interpreter."""
 
 MAX_MESSAGE = 32 * 1024
 """Bytes of a job; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""

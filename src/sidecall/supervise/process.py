@@ -1,8 +1,8 @@
 """The server's side of running commands: supervisors on its event loop, and a handle for each running command.
 
-A signal, a stop or an exit is a message to or from the command's supervisor. Each wait has a bound: a supervisor that does
-not report the end of a stopped command in time is killed through the fork server, and a fork server that does not answer
-is killed too, which ends the service.
+A signal, a stop or an exit is a message to or from the command's supervisor. Each wait has a bound: a supervisor that
+does not report the end of a stopped command in time is killed through the fork server, and a fork server that does not
+answer is killed too, which ends the service.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import errno
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,7 +51,7 @@ Sources = tuple[int, int, int]
 """Where stdin, stdout and stderr come from: a descriptor, FROM_CLIENT, SAME_AS_STDOUT or UNWANTED."""
 
 MAX_IDLE = 64
-"""Supervisors that wait for their next command. One has 0.05 MB of its own; forking one takes a tenth of a millisecond."""
+"""Supervisors that wait for their next command. One has 0.05 MB of its own; forking one takes 0.1 ms."""
 
 STOP_MARGIN = 5.0
 """Seconds after the grace period within which a supervisor reports the end, or it is killed. It gives up after 2."""
@@ -95,7 +95,7 @@ class Ended:
     """
 
     status: int
-    used: ResourceUsage = ResourceUsage()
+    used: ResourceUsage = field(default_factory=ResourceUsage)
     stopped: bool = False
     terminated: int = 0
     kept: bool = False
@@ -144,8 +144,8 @@ class SupervisorPool:
         Args:
             job: what to run.
             sources: where its streams come from; descriptors among them are not needed here any longer.
-            connection: the client's, if it passes a stream. The PASS frame has to be the next in it, and to be visible to
-                a peek. Do not close it before `on_started` or the end.
+            connection: the client's, if it passes a stream. The PASS frame has to be the next in it, and to be
+                visible to a peek. Do not close it before `on_started` or the end.
             on_started: called when the command has been executed.
 
         Raises:
@@ -159,8 +159,8 @@ class SupervisorPool:
     def discard(self, sock: socket.socket) -> None:
         """Close a connection in which descriptors are queued, without waiting for what that closes. Returns at once.
 
-        A supervisor gets it, and exits when its control socket is closed: exit(2) does not wait. It must be one that runs
-        already, because whatever process holds the last reference closes the descriptors.
+        A supervisor gets it, and exits when its control socket is closed: exit(2) does not wait. It must be one that
+        runs already, because whatever process holds the last reference closes the descriptors.
         """
         self._to_discard.append(sock.detach())
         self._flush_discards()
@@ -485,19 +485,22 @@ def _explain(failure: Event, job: Job) -> SidecallError:
     program = os.fsdecode(job.argv[0])
     directory = None if job.directory is None else os.fsdecode(job.directory)
     reason = os.strerror(failure.number)
+    error: SidecallError
     if failure.stage == AT_FORK or failure.number in _NO_RESOURCES:
-        return ServiceBusy(f"cannot start {program!r}: {reason}", "try again later")
-    if failure.stage == AT_MISSING_DESCRIPTORS:
-        return DescriptorsLost("the passed descriptors did not arrive", "use `--relay`")
-    if failure.stage == AT_MALFORMED_DESCRIPTORS:
-        return ProtocolError("the passed descriptors are not those of three streams, or one is of a directory")
-    if failure.stage == AT_INTERPRETER:
-        return CannotExecute(f"the interpreter that {program!r} names does not exist")
-    if failure.stage == AT_CHDIR:
-        return explain_exec(OSError(failure.number, reason, directory), program, directory)
-    if failure.number == errno.ENOENT:
-        return no_such_command(program)
-    return explain_exec(OSError(failure.number, reason), program, directory)
+        error = ServiceBusy(f"cannot start {program!r}: {reason}", "try again later")
+    elif failure.stage == AT_MISSING_DESCRIPTORS:
+        error = DescriptorsLost("the passed descriptors did not arrive", "use `--relay`")
+    elif failure.stage == AT_MALFORMED_DESCRIPTORS:
+        error = ProtocolError("the passed descriptors are not those of three streams, or one is of a directory")
+    elif failure.stage == AT_INTERPRETER:
+        error = CannotExecute(f"the interpreter that {program!r} names does not exist")
+    elif failure.stage == AT_CHDIR:
+        error = explain_exec(OSError(failure.number, reason, directory), program, directory)
+    elif failure.number == errno.ENOENT:
+        error = no_such_command(program)
+    else:
+        error = explain_exec(OSError(failure.number, reason), program, directory)
+    return error
 
 
 def reset_inherited_signals() -> None:
