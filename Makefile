@@ -1,5 +1,8 @@
 # Each target does its own set-up. `make demo` and `make test` are the two to know.
-.PHONY: demo demo-containers demo-untouched test check bench soak attacks fuzz native native-test standalone standalone-test wheels containers coverage figures clean
+help: ## this list
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1\t\2/p' Makefile | expand -t 18
+
+.PHONY: help cpython demo demo-containers demo-untouched test check bench soak attacks fuzz native native-test standalone standalone-test wheels containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
@@ -21,6 +24,9 @@ containers: ## only the tests that cross containers
 
 attacks: ## what a hostile caller tries, and what it comes to, as a table
 	tools/python.sh -m pytest -q tests/attacks tests/containers/test_policy.py
+
+cpython: ## CPython's own tests of subprocess, with each command started by sidecall exec
+	tools/cpython.sh
 
 fuzz: ## a minute of fuzzing in all: codec, states, parameters, calls, configuration
 	tools/fuzz.sh 12

@@ -1,0 +1,108 @@
+"""Runs CPython's own tests of subprocess and asyncio.subprocess with each command started by `sidecall exec`.
+
+Each Popen executes `sidecall exec SERVICE` in front of its arguments, with the variables that it sets passed on; everything else
+(descriptors, working directory, process groups, preexec_fn) applies to the client, as for any local program. The tests
+compare what they get with what a local process gives, so each failure is a difference, or something that cannot cross.
+
+usage: PYTHON tests/compat/cpython.py SIDECALL [TEST...]
+    PYTHON     an interpreter with its own `test` package
+    SIDECALL   the installed command
+    TEST       test.test_subprocess and test.test_asyncio.test_subprocess by default
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+NOT_RAISED = "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
+CLIENTS_OWN = "it is set for the client; the command has what the server has, or what the configuration says"
+ONLY_THREE = "only stdin, stdout and stderr cross"
+SHOWS_CLIENT = "it shows or checks the arguments, which have the client in front here"
+
+EXPECTED = {
+    "test_invalid_args": NOT_RAISED,
+    "test_exception_bad_args_0": NOT_RAISED,
+    "test_exception_bad_executable": NOT_RAISED,
+    "test_leak_fast_process_del_killed": NOT_RAISED,
+    "test_cwd_with_absolute_arg": NOT_RAISED,
+    "test_cwd_with_relative_arg": NOT_RAISED,
+    "test_cwd_with_relative_executable": NOT_RAISED,
+    "test_double_close_on_error": NOT_RAISED,
+    "test_executable_takes_precedence": NOT_RAISED,
+    "test_file_not_found_includes_filename": NOT_RAISED,
+    "test_handles_closed_on_exception": NOT_RAISED,
+    "test_leaking_fds_on_error": NOT_RAISED,
+    "test_close_fds": ONLY_THREE,
+    "test_pass_fds": ONLY_THREE,
+    "test_pass_fds_inheritable": ONLY_THREE,
+    "test_pass_fds_redirected": ONLY_THREE,
+    "test_extra_groups": CLIENTS_OWN,
+    "test_extra_groups_empty_list": CLIENTS_OWN,
+    "test_group": CLIENTS_OWN,
+    "test_user": CLIENTS_OWN,
+    "test_umask": CLIENTS_OWN,
+    "test_preexec": CLIENTS_OWN,
+    "test_restore_signals": CLIENTS_OWN,
+    "test_repr": SHOWS_CLIENT,
+    "test_run_with_pathlike_path": SHOWS_CLIENT,
+}
+"""Tests that cannot pass, with the reason."""
+
+DEFAULT = ("test.test_subprocess", "test.test_asyncio.test_subprocess")
+
+
+def wrap_popen(sidecall: str, service: str) -> None:
+    """Have every Popen start its command by `sidecall exec`."""
+    original = subprocess.Popen.__init__
+    base = dict(os.environ)
+
+    def start(self, args, *rest, **options):  # noqa: ANN001, ANN002, ANN003, ANN202 the signature of Popen
+        if isinstance(args, (str, bytes)) or hasattr(args, "__fspath__"):
+            args = [args]
+        args = list(args)
+        if options.pop("shell", False):
+            args = [options.pop("executable", None) or "/bin/sh", "-c", *args]
+        elif executable := options.pop("executable", None):
+            args = [executable, *args[1:]]
+        env = options.get("env")
+        given = {} if env is None else {key: value for key, value in env.items() if base.get(key) != value}
+        variables = [word for key, value in given.items() for word in ("--env", f"{os.fsdecode(key)}={os.fsdecode(value)}")]
+        if env is not None:
+            options["env"] = {**base, **env}
+        directory = os.getcwd() if options.get("cwd") is None else os.path.abspath(os.fsdecode(options["cwd"]))
+        prefix = [sidecall, "exec", "-q", "--cwd", directory, *variables, service]
+        original(self, [*prefix, *args], *rest, **options)
+
+    subprocess.Popen.__init__ = start  # type: ignore[method-assign]
+
+
+def main(sidecall: str, *names: str) -> int:
+    """Run the tests; print each failure, and how many passed."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["SIDECALL_DIR"] = directory
+        server = subprocess.Popen([sidecall, "serve", "--allow-any", "compat"])
+        try:
+            subprocess.run([sidecall, "ping", "--connect-timeout", "20", "compat"], check=True, stdout=subprocess.DEVNULL)
+            wrap_popen(sidecall, "compat")
+            suite = unittest.defaultTestLoader.loadTestsFromNames(names or DEFAULT)
+            result = unittest.TextTestRunner(verbosity=0, buffer=True).run(suite)
+        finally:
+            server.terminate()
+            server.wait()
+    bad = {test.id().partition(" ")[0]: text for test, text in (*result.failures, *result.errors)}
+    unexpected = 0
+    for name, text in sorted(bad.items()):
+        reason = EXPECTED.get(name.rpartition(".")[2], "")
+        unexpected += not reason
+        print(f"{name}: {reason or 'UNEXPECTED: ' + text.strip().splitlines()[-1][:150]}")
+    count = result.testsRun - len(result.skipped)
+    print(f"{count - len(bad)} of {count} tests passed; {unexpected} unexpected failures")
+    return 1 if unexpected else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
