@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from sidecall.protocol import messages as m
+from sidecall.protocol.connection import Connection
+from sidecall.protocol.states import SERVER
 
 SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall"))
 """The command under test: the standalone executable, for one, has to pass the same tests."""
@@ -156,6 +161,21 @@ def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     """Wait for a caller; return its status and output."""
     out, err = caller.communicate(timeout=30)
     return caller.returncode, out, err
+
+
+def take_call(peer: socket.socket) -> tuple[m.Hello, m.Call]:
+    """Receive what a client sends to make a call, PASS included; passed descriptors are closed by that."""
+    connection = Connection(SERVER)
+    messages: list[m.Message] = []
+    while len(messages) < 2 or (m.PASSED in messages[1].streams and len(messages) < 3):  # type: ignore[attr-defined]
+        data = peer.recv(1 << 20)
+        assert data, "the client has closed the connection"
+        connection.receive_data(data)
+        messages += connection.events()
+    hello, call = messages[:2]
+    assert isinstance(hello, m.Hello)
+    assert isinstance(call, m.Call)
+    return hello, call
 
 
 def first_line(caller: subprocess.Popen[bytes]) -> str:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, SIDECALL, both_modes, end, first_line, start
+from conftest import CLIENT, SIDECALL, both_modes, end, first_line, start, take_call
 from sidecall.protocol import messages as m
-from sidecall.protocol.codec import encode
+from sidecall.protocol.codec import encode, frame_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,16 +66,16 @@ def test_dies_of_the_signal_that_killed_the_command(tool: Server, sidecall: Run,
 @pytest.mark.parametrize(
     ("words", "code", "reason", "hint"),
     [
-        ((), 64, "a service and a command are missing", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
-        (("tool",), 64, "a command is missing", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
+        ((), 64, "missing service", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
+        (("tool",), 64, "missing command", "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]"),
         (("--nope", "tool", "true"), 64, "unknown option --nope", "see `sidecall exec --help`"),
-        (("--timeout", "-1", "tool", "true"), 64, "--timeout takes a positive number of seconds, not '-1'", ""),
+        (("--timeout", "-1", "tool", "true"), 64, "invalid --timeout '-1': expected a positive number of seconds", ""),
         (("--outcome-fd", "77", "tool", "true"), 64, "--outcome-fd 77: this descriptor is not open", "open it with"),
-        (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: there is no such variable here", "set it"),
-        (("nobody", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
+        (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: NOT_SET_HERE is not set", "set it"),
+        (("missing", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
         (("/no/such/directory/x.sock", "true"), 69, "the socket is missing, and so is its directory", "mount"),
-        (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "name a service"),
-        (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command ran into its deadline", "give it"),
+        (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "give the name of a service"),
+        (("--timeout", "0.2", "tool", "sleep", "30"), 124, "the command timed out and was terminated", "raise `--timeout`"),
         (("tool", "/etc/passwd"), 126, "cannot execute '/etc/passwd': Permission denied", ""),
         (("tool", "/"), 126, "cannot execute '/': Permission denied", ""),
         (("--cwd", "/no/such", "tool", "true"), 126, "cannot enter the working directory '/no/such'", "it has to exist"),
@@ -95,12 +95,12 @@ def test_every_other_end_has_its_code_and_one_sentence(
 
 
 def test_a_stale_socket_is_told_from_a_missing_one(directory: Path, sidecall: Run) -> None:
-    """A socket that nobody listens on any more is said to be stale."""
+    """A socket on which no server is listening any more is reported as stale."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(directory / "old.sock"))
     done = sidecall("exec", "old", "true")
     assert done.returncode == 69
-    assert done.stderr.decode().startswith("sidecall: the socket is stale, nobody listens on it: ")
+    assert done.stderr.decode().startswith(f"sidecall: no server is listening on {directory}/old.sock (stale socket)\n")
 
 
 def test_a_peer_that_speaks_something_else_is_76(directory: Path, sidecall: Run) -> None:
@@ -198,7 +198,7 @@ def test_an_outcome_that_cannot_be_written_changes_no_status(tool: Server, file:
     """Where the line of JSON gets lost it is said, and the exit code is the command's."""
     done = bash(f"$S exec --outcome-fd 3 tool sh -c 'exit 4' 3{file}")
     assert done.returncode == 4
-    assert done.stderr.startswith(b"sidecall: the outcome could not be written to descriptor 3: " + reason)
+    assert done.stderr.startswith(b"sidecall: cannot write the outcome to descriptor 3: " + reason)
 
 
 @both_modes
@@ -215,14 +215,14 @@ def test_relative_words_in_a_directory_that_is_gone_are_a_mistake(tool: Server, 
     """What starts at a working directory that has been removed leads nowhere, and that is said."""
     done = bash(f"mkdir {directory}/gone; cd {directory}/gone; rmdir {directory}/gone; $S {words}")
     assert done.returncode == 64
-    assert b"starts at a working directory that has been removed\nhint: " in done.stderr
+    assert b" is relative, but the working directory has been removed\nhint: use an absolute path\n" in done.stderr
 
 
 @pytest.mark.parametrize("words", ["ping tool", "status tool", "exec --help"])
 def test_an_answer_that_cannot_be_written_is_a_failure(tool: Server, words: str) -> None:
     """A full disk under stdout is one sentence and a failure."""
     done = bash(f"$S {words} >/dev/full")
-    assert (done.returncode, done.stderr) == (1, b"sidecall: cannot go on: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, b"sidecall: cannot continue: No space left on device\n")
 
 
 @both_modes
@@ -273,7 +273,7 @@ def test_an_outcome_that_cannot_be_written_changes_no_end(
     done = subprocess.run(["sh", "-c", line], stdout=writable, stderr=-1, check=False)
     os.close(writable)
     assert done.returncode == code
-    assert done.stderr.decode() == f"sidecall: the outcome could not be written to descriptor 3: {why}\n"
+    assert done.stderr.decode() == f"sidecall: cannot write the outcome to descriptor 3: {why}\n"
 
 
 @both_modes
@@ -351,16 +351,16 @@ def test_a_stdin_that_breaks_off_is_no_success(tool: Server) -> None:
     script = "import os, subprocess, sys; os.lseek(mem := os.open('/proc/self/mem', os.O_RDONLY), 0, 0); "
     script += f"sys.exit(subprocess.run([{CLIENT!r}, 'exec', '--relay', 'tool', *sys.argv[1:]], stdin=mem).returncode)"
     for words, code, said in (
-        (["cat"], 125, "sidecall: the command returned 0, but its stdin could not be read: Input/output error\n"),
-        (["sh", "-c", "cat; exit 3"], 3, ""),
+        (["cat"], 125, "sidecall: cannot read stdin: Input/output error\nhint: the input of the command is incomplete\n"),
+        (["sh", "-c", "cat; exit 3"], 3, "sidecall: cannot read stdin: Input/output error\n"),
     ):
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, check=False)
         assert (done.returncode, done.stderr.decode()) == (code, said)
 
 
-@pytest.mark.parametrize("stdin", ["0>/dev/null", "0>>log", "<&-"])
+@pytest.mark.parametrize("stdin", ["</dev/null", "<&-"])
 def test_a_stdin_that_is_none_is_empty(tool: Server, directory: Path, stdin: str) -> None:
-    """A descriptor that is not for reading, as nohup(1) leaves it, is no stream that could break off."""
+    """A closed stdin is an empty one for the command; so is /dev/null."""
     line = f"cd {directory}; exec {CLIENT} exec --relay tool cat {stdin}"
     done = subprocess.run(["sh", "-c", line], capture_output=True, check=False, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -435,7 +435,7 @@ def test_a_forwarder_of_bytes_only_is_no_hindrance(tool: Server, directory: Path
     """Where descriptors get lost on the way the call is made again with relayed streams."""
     hop = directory / "hop.sock"
     with subprocess.Popen(["socat", f"UNIX-LISTEN:{hop},fork", f"UNIX-CONNECT:{tool.path}"]) as socat:
-        sidecall("ping", "--wait", "10", "hop")
+        sidecall("ping", "--connect-timeout", "10", "hop")
         done = sidecall("exec", "hop", "sh", "-c", "cat; exit 9", input=b"through\n")
         socat.terminate()
     assert (done.returncode, done.stdout) == (9, b"through\n")
@@ -481,7 +481,7 @@ def test_a_signal_that_comes_with_the_end_changes_nothing(directory: Path, numbe
         caller = start("--no-stdin", "odd", "true", stdout=subprocess.DEVNULL)
         service, _ = listener.accept()
         with service:
-            assert service.recv(65536)
+            take_call(service)
             service.sendall(BEGUN)
             await_let_go(caller.pid)
             caller.send_signal(signal.SIGSTOP)
@@ -506,7 +506,7 @@ def test_a_server_started_in_the_background_of_a_script_runs_commands_that_can_b
     server = subprocess.Popen(["sh", "-c", f"{SIDECALL} serve --allow-any bg 2>/dev/null & echo $!; wait"], stdout=-1)
     assert server.stdout is not None
     pid = int(server.stdout.readline())
-    sidecall("ping", "--wait", "10", "bg")
+    sidecall("ping", "--connect-timeout", "10", "bg")
     caller = start("bg", "sh", "-c", "echo ready; exec sleep 60")
     assert caller.stdout is not None
     caller.stdout.readline()
@@ -539,14 +539,14 @@ def test_a_service_that_does_not_act_is_left_at_the_third_interrupt(tool: Server
     code = caller.wait(30)  # its streams stay open: they are under way to the service
     tool.process.send_signal(signal.SIGCONT)
     assert code == 125
-    assert end(caller)[2].startswith(b"sidecall: interrupted again and again while the service does not act")
+    assert end(caller)[2].startswith(b"sidecall: interrupted repeatedly, but the server does not stop the command")
 
 
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        ((m.Started("1"), m.Exit(m.ENDED_EXITED, 40, 0, 0, 0, 0, 0, 0)), 40),
-        ((m.Exit(m.ENDED_SIGNALED, 10, 0, 0, 0, 0, 0, 0),), -10),
+        ((m.Started("1"), m.Exit(m.ENDED_EXITED, 40, ())), 40),
+        ((m.Exit(m.ENDED_SIGNALED, 10, ()),), -10),
     ],
 )
 def test_only_the_service_knows_whether_a_signal_came_before_the_start(
@@ -559,10 +559,10 @@ def test_only_the_service_knows_whether_a_signal_came_before_the_start(
         caller = start("--relay", "slow", "true")
         service, _ = listener.accept()
         with service:
-            assert service.recv(65536)
+            take_call(service)
             caller.send_signal(signal.SIGUSR1)
             assert service.recv(65536) == encode(m.Signal(10))
-            service.sendall(b"".join(map(encode, (m.Hello(1, (), "test"), *answer))))
+            service.sendall(b"".join(map(encode, (m.Hello(1, (), (), "test"), *answer))))
             assert end(caller)[0] == code
 
 
@@ -591,21 +591,32 @@ def test_descriptors_that_the_kernel_does_not_pass_are_relayed(directory: Path) 
         for _ in range(2):
             service, _ = listener.accept()
             with service:
-                heard.append(service.recv(65536))
-                if heard[-1]:
+                heard.append(modes(service))
+                if m.PASSED not in heard[-1]:
                     service.sendall(BEGUN + exit_message(0, 7))
                     assert end(caller)[0] == 7
     keeping.communicate(b"\n")
-    assert [(b"pass" in said, b"relay" in said) for said in heard] == [(False, False), (False, True)]
+    assert heard == [[m.PASSED] * 3, [m.RELAYED] * 3]
 
 
-HEARD = encode(m.Hello(1, (), "test"))
+def modes(service: socket.socket) -> list[int]:
+    """Return how the streams of the call travel that a client asks for, whether or not it can pass descriptors."""
+    buffer = bytearray(service.recv(65536))
+    hello = frame_at(buffer, 0)
+    assert hello is not None
+    call = frame_at(buffer, hello[1])
+    assert call is not None
+    assert isinstance(call[0], m.Call)
+    return [*call[0].streams]
+
+
+HEARD = encode(m.Hello(1, (), (), "test"))
 BEGUN = HEARD + encode(m.Started("1"))
 
 
 def exit_message(ended: int, value: int) -> bytes:
     """Return an EXIT."""
-    return encode(m.Exit(ended, value, 0, 0, 0, 0, 0, 0))
+    return encode(m.Exit(ended, value, ()))
 
 
 @pytest.mark.parametrize(
@@ -620,12 +631,12 @@ def exit_message(ended: int, value: int) -> bytes:
         (HEARD + exit_message(1, 0), 76),
         (BEGUN + exit_message(1, 0), 76),
         (BEGUN + exit_message(1, 200), 76),
-        (BEGUN + exit_message(9, 0), 76),
+        (BEGUN + exit_message(9, 0), 125),
         (BEGUN + encode(m.Started("2")) + exit_message(0, 0), 76),
         (HEARD + encode(m.Refused(0, "all is well", "")), 76),
         (HEARD + encode(m.Refused(64, "\x1b[2Jevil\nline", "\u202e")), 64),
-        (encode(m.Hello(9, (), "x")) + exit_message(0, 0), 76),
-        (encode(m.Hello(2, (), "x")) + encode(m.Started("1")) + exit_message(0, 0), 76),
+        (encode(m.Hello(9, (), (), "x")) + exit_message(0, 0), 76),
+        (encode(m.Hello(2, (), (), "x")) + encode(m.Started("1")) + exit_message(0, 0), 76),
         (HEARD + encode(m.Description(b'{"commands": []}')), 76),
         (HEARD + encode(m.Refused(69, "gone", "")) + exit_message(0, 0), 69),
     ],
@@ -638,7 +649,7 @@ def test_an_unusable_answer_is_never_a_success(directory: Path, answer: bytes, c
         caller = start("odd", "true")
         service, _ = listener.accept()
         with service:
-            assert service.recv(65536)
+            take_call(service)
             service.sendall(answer)
             service.shutdown(socket.SHUT_WR)
             status, _, said = end(caller)
@@ -666,7 +677,7 @@ def test_a_killed_caller_takes_its_command_along(tool: Server, mode: tuple[str, 
     pid = int(caller.stdout.readline())
     caller.kill()
     end(caller)
-    tool.await_log("signaled 9")
+    tool.await_log("outcome=signaled value=9")
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -679,7 +690,7 @@ def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -
     pid = int(shell.stdout.readline())
     shell.kill()
     shell.communicate(timeout=20)
-    tool.await_log("signaled 9 after")
+    tool.await_log("outcome=signaled value=9")
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -687,7 +698,7 @@ def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, direct
     """A parent that ends before the caller could ask to die with it is noticed all the same."""
     caller = f"exec {CLIENT} exec --die-with-parent tool touch {directory}/called 2>{directory}/err"
     subprocess.run(["setsid", "--wait", "sh", "-c", f"(sh -c {shlex.quote(caller)} &); sleep 1"], check=True)
-    assert (directory / "err").read_text().startswith("sidecall: the parent has ended before the call was made\n")
+    assert (directory / "err").read_text().startswith("sidecall: the parent process has ended before the call\n")
     assert not (directory / "called").exists()
 
 
@@ -704,7 +715,7 @@ def test_a_killed_server_is_125(serve: Callable[..., Server], mode: tuple[str, .
     _, err = caller.communicate()
     while Path(f"/proc/{pid}").exists():
         time.sleep(0.01)
-    assert err.startswith(b"sidecall: the connection to the service was lost: whether and how the command ended")
+    assert err.startswith(b"sidecall: the connection to the server was lost: the exit status of the command is unknown")
 
 
 @both_modes
@@ -723,24 +734,24 @@ def test_200_callers_are_served_in_order(tool: Server, directory: Path) -> None:
     """200 callers at once against 4 slots: all are served, none is lost, and those that wait start in order."""
     script = f"until [ -e {directory}/go ]; do sleep 0.02; done; echo"
     callers = [start("-q", "tool", "sh", "-c", f"{script} {number}") for number in range(200)]
-    while tool.log().count(" waits, ") < 196:
+    while tool.log().count(" queued ") < 196:
         time.sleep(0.05)
     (directory / "go").touch()
     assert [end(caller) for caller in callers] == [(0, f"{number}\n".encode(), b"") for number in range(200)]
     log = [line.split() for line in tool.log().splitlines() if line.startswith("sidecall: call")]
-    waited = [words[2] for words in log if words[3] == "waits,"]
-    started = [words[2] for words in log if words[3] == "starts:"]
+    waited = [words[2] for words in log if words[3] == "queued"]
+    started = [words[2] for words in log if words[3] == "started"]
     assert len(waited) == 196
     assert [call for call in started if call in set(waited)] == waited
 
 
 def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Server], sidecall: Run) -> None:
-    """A call that has to wait says so; interrupted, it ends and never starts; `--no-wait` and a full queue are 75."""
+    """A call that has to wait says so; interrupted, it ends and never starts; `--no-queue` and a full queue are 75."""
     server = serve("-v", "--allow-any", "one", "--slots", "1", "--queue", "1")
     first = start("one", "sh", "-c", "echo ready; read line")
     assert first.stdout is not None
     first.stdout.readline()
-    assert sidecall("exec", "--no-wait", "one", "true").returncode == 75
+    assert sidecall("exec", "--no-queue", "one", "true").returncode == 75
     second = start("one", "true")
     assert second.stderr is not None
     assert second.stderr.readline() == b"sidecall: waiting for a slot of one, 0 ahead\n"
@@ -748,12 +759,12 @@ def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Se
     second.send_signal(signal.SIGINT)
     assert end(second)[0] == -2
     assert end(first)[0] == 1
-    assert server.log().count(" starts: ") == 1
+    assert server.log().count(" started\n") == 1
 
 
 def test_waits_for_a_service_that_comes_up(serve: Callable[..., Server], directory: Path) -> None:
-    """`--wait` bridges the time until a container has started."""
-    caller = start("--wait", "20", "late", "echo", "there")
+    """`--connect-timeout` bridges the time until a container has started."""
+    caller = start("--connect-timeout", "20", "late", "echo", "there")
     time.sleep(0.2)
     serve("--allow-any", "late")
     assert end(caller) == (0, b"there\n", b"")

@@ -146,7 +146,7 @@ def test_cancelling_a_call_that_waits(serve: Callable[..., Server]) -> None:
     async def main() -> int:
         first = await started("trap 'exit 5' USR1; echo $$; while :; do sleep 0.05; done")
         second = asyncio.ensure_future(sidecall.run_async("tool", ["true"]))
-        while " waits, 0 ahead" not in server.log():
+        while " queued ahead=0" not in server.log():
             await asyncio.sleep(0.01)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -155,7 +155,7 @@ def test_cancelling_a_call_that_waits(serve: Callable[..., Server]) -> None:
         return (await first.task).returncode
 
     assert asyncio.run(main()) == 5
-    assert server.log().count(" starts: ") == 1
+    assert server.log().count(" started\n") == 1
 
 
 @both_ways
@@ -184,7 +184,7 @@ def test_output_that_cannot_be_written_is_no_success(tool: Server) -> None:
 
     done = asyncio.run(main())
     assert (done.outcome.kind, done.returncode) == ("lost", 125)
-    assert done.outcome.reason.endswith("its stdout could not be written: No space left on device")
+    assert done.outcome.reason == "cannot write stdout: No space left on device"
 
 
 def test_errors_are_those_of_run(tool: Server) -> None:
@@ -209,16 +209,16 @@ def test_a_lost_connection_is_told(directory: Path) -> None:
         async with await asyncio.start_unix_server(go_away, directory / "tool.sock"):
             await sidecall.run_async("tool", ["true"])
 
-    with pytest.raises(sidecall.ConnectionLost, match="whether and how the command ended is unknown"):
+    with pytest.raises(sidecall.ConnectionLost, match="the exit status of the command is unknown"):
         asyncio.run(main())
 
 
 def test_waiting_for_a_service(serve: Callable[..., Server]) -> None:
-    """`wait` gives a service time to come up, while the loop goes on."""
+    """`connect_timeout` gives a service time to start, while the loop continues."""
 
     async def main() -> int:
-        call = asyncio.ensure_future(sidecall.run_async("tool", ["true"], wait=30))
-        await asyncio.sleep(0)  # it finds nobody
+        call = asyncio.ensure_future(sidecall.run_async("tool", ["true"], connect_timeout=30))
+        await asyncio.sleep(0)  # it finds no socket
         serve("--allow-any", "tool")
         return (await call).returncode
 
@@ -226,7 +226,7 @@ def test_waiting_for_a_service(serve: Callable[..., Server]) -> None:
 
 
 def test_a_crowd_at_the_door_is_waited_for(directory: Path) -> None:
-    """While too many others wait to be accepted, a call comes again, whatever its `wait`; the loop goes on."""
+    """While too many others wait to be accepted, a call comes again, whatever its `connect_timeout`; the loop continues."""
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(str(directory / "tool.sock"))
         listener.listen(0)
