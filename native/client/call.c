@@ -167,11 +167,12 @@ static void on_exit_message(struct call *call, struct reader payload)
     struct outcome *outcome = &call->outcome;
     int ended = (int)next_number(&payload, 1), value = (int)next_number(&payload, 1);
     bool has_started = call->id_length > 0;
-    *outcome = (struct outcome){kind_of(ended, value, has_started), .value = value, .has_started = has_started};
-    if (outcome->kind == KIND_UNKNOWN) {
+    enum kind kind = kind_of(ended, value, has_started);
+    if (kind == KIND_UNKNOWN) {
         fail(EXIT_PROTOCOL, END_IMPOSSIBLE_TEXT, (unsigned long long)ended, (unsigned long long)value);
         return;
     }
+    *outcome = (struct outcome){kind, .value = value, .has_started = has_started};
     outcome->stopped = who_stopped(payload);
     outcome->terminated = find_number(payload, DETAIL_TERMINATED);
     outcome->core_dumped = find_number(payload, DETAIL_CORE_DUMPED) == 1;

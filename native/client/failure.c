@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "signals.h"
+
 struct failure failure;
 
 bool fail(int code, const char *format, ...)
@@ -83,6 +85,7 @@ void print_notice(const void *text, size_t length, const void *hint_text, size_t
 
 int print_failure(void)
 {
+    hold_back_write_signals(); /* a closed stderr changes no exit code */
     write_stderr("sidecall: ", &failure.reason);
     if (failure.hint.length > 0)
         write_stderr("hint: ", &failure.hint);

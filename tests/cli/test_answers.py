@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ODD = "x\x1b]0;title\x07\x9b31m"
-GREETING = encode(m.Hello(1, (b"pass", b"relay"), ODD))
+GREETING = encode(m.Hello(1, (), (), ODD))
 COMMAND = {
     "name": ODD,
     "summary": ODD,
@@ -56,20 +56,20 @@ def ask(directory: Path, answer: m.Message, *words: str) -> tuple[int, str]:
 def test_what_is_no_description_is_a_broken_protocol(directory: Path, words: tuple[str, ...], answer: bytes) -> None:
     """A description that is none ends with 76 and one sentence."""
     code, said = ask(directory, m.Description(answer), *words)
-    assert (code, said) == (76, "sidecall: the service answered with something that is no description\n")
+    assert (code, said) == (76, "sidecall: the answer of the server is not a description\n")
 
 
 @pytest.mark.parametrize("answer", [b"{", b"null", b"\xff", b"[1]", b"[{}]"])
 def test_what_is_no_list_of_calls_is_a_broken_protocol(directory: Path, answer: bytes) -> None:
     """So does a list of calls."""
     code, said = ask(directory, m.Calls(answer), "status", "odd")
-    assert (code, said) == (76, "sidecall: the service answered with something that is no list of calls\n")
+    assert (code, said) == (76, "sidecall: the answer of the server is not a list of calls\n")
 
 
 def test_what_is_no_json_is_not_passed_on_as_such(directory: Path) -> None:
     """Nor does `--json` print what is none."""
     code, said = ask(directory, m.Description(b'{"\x1b'), "describe", "--json", "odd")
-    assert (code, said) == (76, "sidecall: the service answered with something that is no JSON\n")
+    assert (code, said) == (76, "sidecall: the answer of the server is not JSON\n")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_is_no_json_is_not_passed_on_as_such(directory: Path) -> None:
         (("describe", "--json", "odd"), m.Description(json.dumps(DESCRIPTION, ensure_ascii=False).encode())),
         (("exec", "odd", "x", "--help"), m.Description(json.dumps({**DESCRIPTION, "any_command": True}).encode())),
         (("status", "odd"), m.Calls(json.dumps([CALL]).encode())),
-        (("ping", "odd"), m.Pong(1, 1, 1, 1, 1, 1)),
+        (("ping", "odd"), m.Pong(())),
     ],
 )
 def test_a_terminal_sees_printable_text_only(directory: Path, words: tuple[str, ...], answer: m.Message) -> None:

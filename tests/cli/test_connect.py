@@ -137,8 +137,8 @@ def test_an_app_has_only_its_streams(echo: None) -> None:
 
 
 def test_waits_for_a_bridge_that_comes_up(serve: Callable[..., Server], directory: Path) -> None:
-    """`--wait` bridges the time until a container has started."""
-    words = [CLIENT, "connect", "--wait", "20", "late", "sh", "-c", "echo there; read line; echo $line >&2"]
+    """`--connect-timeout` bridges the time until a container has started."""
+    words = [CLIENT, "connect", "--connect-timeout", "20", "late", "sh", "-c", "echo there; read line; echo $line >&2"]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as caller:
         time.sleep(0.2)
         serve("late", "cat")
@@ -164,7 +164,7 @@ def apps(directory: Path) -> Path:
     ("app", "code", "said"),
     [
         ("no-such-app", 127, "no such command: 'no-such-app'"),
-        ("it's", 127, 'no such command: "it\'s"'),
+        ("it's", 127, "no such command: 'it's'"),
         ("", 127, "no such command: ''"),
         ("/no/such/app", 127, "no such command: '/no/such/app'"),
         ("text", 126, "'text' is not executable"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, both_modes, end, start
+from conftest import CLIENT, both_modes, end, start, take_call
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -104,7 +104,7 @@ def test_the_third_signal_ends_the_client_whatever_its_reader_does(directory: Pa
         client = start("--relay", "slow", "true")
         server, _ = listener.accept()
         with server:
-            assert server.recv(1 << 16)
+            take_call(server)
             answer = [m.Hello(1, (), (), "test"), m.Started("1"), *[m.Data(1, b"x" * m.MAX_DATA)] * 4]
             server.sendall(b"".join(map(encode, answer)))
             for _ in range(2):

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecall import texts
@@ -54,10 +55,7 @@ def main(words: Sequence[str]) -> int:
     if options.flag("die-with-parent"):
         _die_with_parent()
     outcome_fd = _outcome_fd(options)
-    try:
-        result = _call(options)
-    except SidecallError as error:
-        result = from_error(error)
+    result = _call(options)
     if isinstance(result, bytes):
         print(render(result), end="")
         return 0
@@ -67,14 +65,16 @@ def main(words: Sequence[str]) -> int:
 
 
 def _call(options: Parsed) -> Outcome | bytes:
-    request = _request(options)
     quiet, verbose = options.flag("quiet"), options.flag("verbose")
+    call_id = ""
 
     def on_queued(ahead: int) -> None:
         if not quiet:
             say(texts.WAITING_FOR_SLOT(name=options.args[0], ahead=ahead)[0])
 
-    def on_started(call_id: str) -> None:
+    def on_started(started: str) -> None:
+        nonlocal call_id
+        call_id = started
         if verbose:
             say(f"started as call {call_id}")
         _let_go_of_streams()
@@ -84,7 +84,10 @@ def _call(options: Parsed) -> Outcome | bytes:
             print_notice(notice, hint)
 
     reports = Reports(on_queued, on_started, on_notice, on_lost_bytes=say)
-    return make_call(request, reports, forward_signals=True)
+    try:
+        return make_call(_request(options), reports, forward_signals=True)
+    except SidecallError as error:
+        return replace(from_error(error), call_id=call_id)
 
 
 def _request(options: Parsed) -> Request:

@@ -35,7 +35,8 @@ EXIT_DETAILS = (
 )
 PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms")
 
-_MOST_DIGITS = 20
+_MOST_DIGITS = 19
+"""What fits 64 bits in any language."""
 
 
 class CallOptions:

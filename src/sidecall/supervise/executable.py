@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CannotExecute, NoSuchCommand, SidecallError
+from sidecall.texts import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,14 +28,14 @@ def find_executable(program: str, environ: Mapping[str, str]) -> str:
                 return path
             is_there = True
     if is_there or ("/" in program and os.path.isdir(program)):
-        raise CannotExecute(f"{program!r} is not executable", "set its execute bit with `chmod +x`")
+        raise CannotExecute(f"{quoted(program)} is not executable", "set its execute bit with `chmod +x`")
     raise no_such_command(program)
 
 
 def no_such_command(program: str) -> NoSuchCommand:
     """Return the error for a program that does not exist."""
     hint = "check the path" if "/" in program else "check its spelling, and PATH on the side that runs it"
-    return NoSuchCommand(f"no such command: {program!r}", hint)
+    return NoSuchCommand(f"no such command: {quoted(program)}", hint)
 
 
 def is_about(error: OSError, directory: str | bytes | None) -> bool:
@@ -65,7 +66,7 @@ def explain_exec(
             find_executable(os.path.join(directory or "", program) if "/" in program else program, environ)
         except SidecallError as reason:
             return reason
-        return CannotExecute(f"the interpreter that {program!r} names does not exist")
+        return CannotExecute(f"the interpreter that {quoted(program)} names does not exist")
     if error.errno == errno.E2BIG:
-        return CannotExecute(f"the arguments of {program!r} are too long for the system")
-    return CannotExecute(f"cannot execute {program!r}: {error.strerror}")
+        return CannotExecute(f"the arguments of {quoted(program)} are too long for the system")
+    return CannotExecute(f"cannot execute {quoted(program)}: {error.strerror}")
