@@ -1,4 +1,4 @@
-"""What the code looks like in numbers: function length, annotations, tests to source. Prints a table."""
+"""What the code looks like in numbers: function length, annotations, tests to source, lines of each part. Prints tables."""
 
 from __future__ import annotations
 
@@ -40,6 +40,21 @@ def code_lines(directory: Path) -> int:
     return sum(1 for line in lines if line and not line.startswith("#"))
 
 
+def lines(*patterns: str) -> int:
+    """Return the lines of files, all of them counted."""
+    return sum(len(path.read_text().splitlines()) for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def untested_modules() -> list[str]:
+    """Return the modules that have no test file of their name, at the same place below tests/."""
+    modules = (path.relative_to(ROOT / "src/sidecall") for path in sorted((ROOT / "src/sidecall").rglob("*.py")))
+    return [
+        str(path)
+        for path in modules
+        if not path.name.startswith("__") and not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()
+    ]
+
+
 def main() -> None:
     """Print the figures."""
     source = list(functions(ROOT / "src"))
@@ -54,6 +69,11 @@ def main() -> None:
         ("source lines", f"{source_lines}"),
         ("test lines to source lines", f"{test_lines / source_lines:.2f}"),
         ("longest module", f"{longest.name}, {len(longest.read_text().splitlines())} lines"),
+        ("src/sidecall", f"{lines('src/sidecall/**/*.py')} lines"),
+        ("native/client", f"{lines('native/client/*.[ch]')} lines"),
+        ("native/supervisor", f"{lines('native/supervisor/*.[ch]')} lines"),
+        ("native/standalone", f"{lines('native/standalone/*')} lines"),
+        ("modules without a test file", " ".join(untested_modules()) or "none"),
     ]
     for name, value in rows:
         print(f"{name:<34}{value}")
