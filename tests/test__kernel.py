@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecall._kernel import getsockopt, openat2, prctl
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RESOLVE_BENEATH = 0x08
 

@@ -1,4 +1,4 @@
-"""What the code looks like in numbers: function length, annotations, tests to source, lines of each part. Prints tables."""
+"""What the code looks like in numbers: function length, annotations, tests to source, lines of each part."""
 
 from __future__ import annotations
 
