@@ -21,6 +21,7 @@ import unittest
 NOT_RAISED = "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
 CLIENTS_OWN = "it is set for the client; the command has what the server has, or what the configuration says"
 ONLY_THREE = "only stdin, stdout and stderr cross"
+POSIX_SPAWN = "it replaces _fork_exec, and from Python 3.13 on a program with a path is started by posix_spawn"
 SHOWS_CLIENT = "it shows or checks the arguments, which have the client in front here"
 
 EXPECTED = {
@@ -47,6 +48,8 @@ EXPECTED = {
     "test_umask": CLIENTS_OWN,
     "test_preexec": CLIENTS_OWN,
     "test_restore_signals": CLIENTS_OWN,
+    "test_exception_errpipe_bad_data": POSIX_SPAWN,
+    "test_exception_errpipe_normal": POSIX_SPAWN,
     "test_repr": SHOWS_CLIENT,
     "test_run_with_pathlike_path": SHOWS_CLIENT,
 }
