@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecall.transport import descriptors
 from sidecall.transport.loop import Poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sidecall.transport.loop import Loop
+
+
+descriptors._unwritable()  # a descriptor that stays
 
 
 class Driver:
@@ -51,7 +55,7 @@ class Driver:
 
 @pytest.fixture(params=["poller", "asyncio"])
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
-    """Return a driver of the caller's loop, then of the service's."""
+    """Return a driver of the client's loop, then of the server's."""
     if request.param == "poller":
         yield Driver(Poller())
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.errors import CallDenied, ConfigError, ServiceBusy
+from sidecall.errors import CallDenied, ConfigError, ServiceBusy, ServiceUnavailable
 from sidecall.transport.address import connect
 from sidecall.transport.listener import Listener
 
@@ -56,7 +56,7 @@ def test_who_serves_already_is_said(tmp_path: Path) -> None:
     with Listener(path):
         with pytest.raises(ServiceBusy) as error:
             Listener(path)
-        assert error.value.reason == f"somebody already serves {path}"
+        assert error.value.reason == f"another server is already listening on {path}"
         assert sorted(os.listdir(tmp_path)) == ["x.sock", "x.sock.lock"]
         connect(path).close()
 
@@ -118,7 +118,7 @@ def test_long_and_odd_paths_leave_nothing_either(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "accepted"), [(0o755, True), (0o770, True), (0o1777, True), (0o777, False)])
 def test_a_directory_open_to_all_is_no_place_for_a_socket(tmp_path: Path, mode: int, accepted: bool) -> None:
-    """Where anyone may replace a socket neither side trusts it: 78 for the server, 77 for the caller."""
+    """Where any user can replace a socket neither side trusts it: 78 for the server, 77 for the client."""
     directory = tmp_path / "ipc"
     directory.mkdir()
     with Listener(str(directory / "x.sock")):
@@ -129,16 +129,16 @@ def test_a_directory_open_to_all_is_no_place_for_a_socket(tmp_path: Path, mode: 
             return
         with pytest.raises(CallDenied) as denied:
             connect(str(directory / "x.sock"))
-        assert denied.value.reason == f"anyone may replace the sockets in {directory}"
+        assert denied.value.reason == f"any user can replace the sockets in {directory}"
         with pytest.raises(ConfigError) as error:
             Listener(str(directory / "y.sock"))
-        assert error.value.reason == f"anyone may replace the sockets in {directory}"
+        assert error.value.reason == f"any user can replace the sockets in {directory}"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize(("owner", "accepted"), [(0, False), (4321, True)])
-def test_somebody_elses_service_is_no_service(tmp_path: Path, owner: int, accepted: bool) -> None:
-    """A socket by another user, which anyone can make in a sticky directory, is trusted only if the directory is theirs."""
+def test_the_server_of_another_user_is_not_trusted(tmp_path: Path, owner: int, accepted: bool) -> None:
+    """Any user can make a socket in a sticky directory: one of another user is trusted if the directory is its own."""
     directory = tmp_path / "ipc"
     directory.mkdir()
     with socket.socket(socket.AF_UNIX) as listening:
@@ -154,7 +154,7 @@ def test_somebody_elses_service_is_no_service(tmp_path: Path, owner: int, accept
             return
         with pytest.raises(CallDenied) as error:
             connect(str(directory / "x.sock"))
-        assert error.value.reason.startswith(f"uid 4321 serves {directory}/x.sock, and neither owns its directory nor is")
+        assert error.value.reason.startswith(f"uid 4321 serves {directory}/x.sock, and is neither root")
 
 
 @pytest.mark.long
@@ -193,3 +193,89 @@ def _contender(path: str, go: int, verdict: int) -> int:
         signal.pause()
     finally:
         os._exit(0)
+
+
+def test_a_listener_is_there_with_its_mode_and_then_gone(tmp_path: Path) -> None:
+    """The socket has its mode from the start, and nothing is left in the end."""
+    path = tmp_path / "new" / "x.sock"
+    with Listener(str(path), 0o600):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        connect(str(path)).close()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_stale_socket_is_replaced_and_a_live_one_never(tmp_path: Path) -> None:
+    """Neither ours nor another process' live socket is displaced; a stale one is, and so is what its server left."""
+    path = tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as foreign:
+        foreign.bind(str(path))
+        foreign.listen()
+        with pytest.raises(ServiceBusy):
+            Listener(str(path))
+    (tmp_path / "x.sock.new").touch()
+    with Listener(str(path)):
+        inode = path.stat().st_ino
+        with pytest.raises(ServiceBusy):
+            Listener(str(path))
+        assert path.stat().st_ino == inode
+
+
+def test_a_listener_removes_only_its_own_socket(tmp_path: Path) -> None:
+    """A file that replaced it stays."""
+    path = tmp_path / "x.sock"
+    with Listener(str(path)):
+        path.unlink()
+        path.write_text("mine")
+    assert path.read_text() == "mine"
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    """A file in the socket's place is data."""
+    (tmp_path / "x.sock").write_text("data")
+    with pytest.raises(ConfigError):
+        Listener(str(tmp_path / "x.sock"))
+    with pytest.raises(ConfigError):
+        Listener("/no/such/directory/x.sock")
+
+
+def test_long_paths_work(tmp_path: Path) -> None:
+    """A path over the kernel's 107 bytes can be listened on and connected to."""
+    directory = tmp_path / ("d" * 120)
+    directory.mkdir()
+    with Listener(str(directory / "x.sock")):
+        connect(str(directory / "x.sock")).close()
+    with pytest.raises(ServiceUnavailable):
+        connect(str(directory / "x.sock"))
+
+
+def contend(path: str, gate: tuple[int, int], verdict: int) -> None:
+    """Try to listen as soon as the gate's writing end is closed, report how it went, and stay until killed."""
+    os.close(gate[1])
+    os.read(gate[0], 1)
+    try:
+        listener = Listener(path)
+        os.write(verdict, b"listens ")
+    except ServiceBusy:
+        os.write(verdict, b"refused ")
+    signal.pause()
+    listener.close()
+
+
+def test_of_several_servers_at_once_exactly_one_listens(tmp_path: Path) -> None:
+    """However closely servers start, one listens and the others are refused; then the next, over a stale socket."""
+    for _ in range(50):
+        gate, (readable, writable) = os.pipe(), os.pipe()
+        contenders = []
+        for _contender in range(4):
+            pid = os.fork()
+            if not pid:
+                contend(str(tmp_path / "x.sock"), gate, writable)
+            contenders.append(pid)
+        os.close(gate[1])
+        reported = b"".join(os.read(readable, 8) for _ in contenders)
+        for pid in contenders:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for fd in (gate[0], readable, writable):
+            os.close(fd)
+        assert sorted(reported.split()) == [b"listens", b"refused", b"refused", b"refused"]

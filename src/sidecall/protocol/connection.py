@@ -21,7 +21,7 @@ _PEER = {CLIENT: SERVER, SERVER: CLIENT}
 
 
 class _Stream:
-    """A relayed stream's account: how many more bytes its sender may send, and whether it has ended."""
+    """A relayed stream's account: how many more bytes its sender can send, and whether it has ended."""
 
     def __init__(self) -> None:
         self.credit = m.INITIAL_WINDOW
@@ -49,7 +49,7 @@ class Connection:
         return dict(self._conversation.states)
 
     def credit(self, stream: int) -> int:
-        """Return how many bytes of a stream may be sent now; 0 for a stream that is not relayed or has ended."""
+        """Return how many bytes of a stream can be sent now; 0 for a stream that is not relayed or has ended."""
         account = self._streams.get(stream)
         if account is None or account.ended or account.stopped:
             return 0
@@ -59,7 +59,7 @@ class Connection:
         """Account for a message of this side and return its frame.
 
         Raises:
-            LocalProtocolError: it may not be sent now.
+            LocalProtocolError: it cannot be sent now.
         """
         frame = encode(message)
         violation = self._account(self.role, message)
@@ -71,6 +71,11 @@ class Connection:
     def awaited(self) -> int:
         """Return the length of the frame that has begun to arrive; 0 if none has."""
         return HEADER.unpack_from(self._buffer)[0] if len(self._buffer) >= HEADER.size else 0
+
+    @property
+    def expects_pass(self) -> bool:
+        """Tell whether PASS is the next message of the client: it has sent a CALL with passed streams."""
+        return self._expects_pass
 
     def offset_of_pass(self, data: bytes) -> int:
         """Return where in bytes that come next a frame of PASS begins; -1 if there is none.

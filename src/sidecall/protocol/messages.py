@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 FEATURES: frozenset[bytes] = frozenset()
-"""Named features that this side understands. All that PROTOCOL.md describes is version 1 itself, so there is none yet."""
+"""Features that this side understands, by name. None yet: all that PROTOCOL.md describes is version 1 itself."""
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 

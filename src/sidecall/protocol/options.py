@@ -1,7 +1,7 @@
 """What CALL options, EXIT details and PONG details can hold: NAME=VALUE entries, so that either side can grow first.
 
-An unknown *option* is refused by name, since it asks for something. An unknown *detail* is ignored, since it only tells
-something. This module is the one list of both; PROTOCOL.md and `native/tables.h` are compared with it.
+An unknown *option* is refused by name, since it asks for something. An unknown *detail* is ignored, since it only
+reports something. This module is the one list of both; PROTOCOL.md and `native/tables.h` are compared with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUEUE = b"queue"
 CALL_OPTIONS = (TIMEOUT, QUEUE)
 
 STOPPED_BY = ("client", "timeout", "operator", "shutdown")
-"""Values of the detail `stopped`: who stopped the call. Absent if nobody did."""
+"""Values of the detail `stopped`: who stopped the call. Absent if it was not stopped."""
 
 EXIT_DETAILS = (
     b"core-dumped",
@@ -75,7 +75,7 @@ def details(values: Mapping[str, int | str]) -> tuple[bytes, ...]:
 
 
 class Details:
-    """Received details. What is missing or malformed counts as absent: a detail only tells something."""
+    """Received details. What is missing or malformed counts as absent: a detail only reports something."""
 
     def __init__(self, entries: Iterable[bytes]) -> None:
         self._values = dict(entry.partition(b"=")[::2] for entry in entries)
@@ -96,7 +96,9 @@ def _parse_options(entries: Iterable[bytes]) -> dict[bytes, bytes]:
     for entry in entries:
         name, equals, value = entry.partition(b"=")
         if name not in CALL_OPTIONS:
-            raise ProtocolError(f"unknown call option {_text(name)!r}", "use the same release of sidecall on both sides")
+            raise ProtocolError(
+                f"unknown call option {_text(name)!r}", "use the same release of sidecall on both sides"
+            )
         if not equals:
             raise _malformed(name)
         if name in given:

@@ -108,10 +108,9 @@ class Session:
     def stop(self, cause: str, grace: float | None = None) -> None:
         """Stop the call, within `grace` seconds (None: its own); a connection without one is closed."""
         if self.call is None or self.call.has_ended:
+            self._close()
             if grace == 0:
                 self.channel.close()
-            else:
-                self._close()
         else:
             self.call.stop(cause, grace)
 

@@ -1,15 +1,16 @@
 """A connected socket that speaks the protocol: messages in and out on a `Loop`.
 
-Theory of operation. A client can attach any descriptor to any byte that it sends, and closing one can block for minutes:
-a TCP socket with unsent data, a file of a FUSE daemon that does not answer. So a server never receives a descriptor. It
-peeks (MSG_PEEK without a control buffer neither installs nor drops one), and reads exactly the bytes that carry none.
+Theory of operation. A client can attach any descriptor to any byte that it sends, and closing one can block for
+minutes: a TCP socket with unsent data, a file of a FUSE daemon that does not answer. So a server never receives a
+descriptor. It peeks (MSG_PEEK without a control buffer neither installs nor drops one), and reads exactly the bytes
+that carry none.
 Descriptors are only expected with PASS, and a PASS is left in the socket for the supervisor that the connection is lent
 to (`has_descriptors`, `descriptors_taken`). Whatever else carries some ends the connection. A socket with unread
 descriptors in its queue is not closed either, since that drops them: it goes to `discard`. Source: unix(7), recvmsg(2).
 
 A server's last message is followed by a handshake (`finish`): it shuts its sending side down, reads and discards what
-still comes, and closes when the client does. A server that closes at once makes forwarders such as socat(1) fail on what
-the client still sends, and drop what they hold.
+still comes, and closes when the client does. A server that closes at once makes forwarders such as socat(1) fail on
+what the client still sends, and drop what they hold.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from sidecall.transport.loop import Loop
 
 _RECEIVE_SIZE = 64 * 1024
+
+_LONGEST_QUEUE = 2 * CALL_LIMIT
+"""Bytes in which PASS is searched: more than a socket holds, but for clients with CAP_NET_ADMIN. Source: socket(7)."""
 
 DISCARD_LIMIT = 4 * 1024 * 1024
 """Bytes that are read and discarded after the last message: more than two relayed streams can have in flight."""
@@ -261,7 +265,9 @@ class ServerChannel(Channel):
     """The frame that a supervisor has read in this channel's place."""
 
     def finish(self, on_closed: Callable[[], None]) -> None:
-        """Send what is pending, then shut the sending side down; once the client has closed its side, close and call back."""
+        """Send what is pending, then shut the sending side down; once the client has done so too, close and call back."""
+        if self._on_closed is not None:
+            return
         self._on_closed = on_closed
         if not self._pending:
             self._on_all_sent()
@@ -302,6 +308,8 @@ class ServerChannel(Channel):
             raise DescriptorsLost("the descriptors are not with Pass alone", "relay the streams: `--relay`")
         if before:
             return self._sock.recv(before)
+        if not self.connection.expects_pass:
+            raise ProtocolError("Pass without passed streams, or repeated")
         self._loop.remove_reader(self._sock.fileno())
         self.has_descriptors = True
         self._on_descriptors()

@@ -1,4 +1,4 @@
-"""Who is at the other end, as the kernel tells it."""
+"""The identity of a peer, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ user_namespaces(7)."""
 class Peer:
     """The peer's identity at the time it connected.
 
-    There is no pid: across pid namespaces it is 0, and it may belong to somebody else by the time it is used.
+    There is no pid: across pid namespaces it is 0, and by the time it is used it can be another process'.
     Source: unix(7), SO_PEERCRED.
 
     Attributes:
@@ -41,13 +41,13 @@ class Peer:
 
 
 def uid_of(sock: socket) -> int:
-    """Return the uid of who connected to, or listens on, the other end of a connected UNIX socket."""
+    """Return the uid of the process that connected to, or listens on, the other end of a connected UNIX socket."""
     uid: int = _UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size))[1]
     return uid
 
 
 def peer_of(sock: socket) -> Peer:
-    """Return who connected to, or listens on, the other end of a connected UNIX socket."""
+    """Return the identity of the process at the other end of a connected UNIX socket."""
     _pid, uid, gid = _UCRED.unpack(sock.getsockopt(SOL_SOCKET, SO_PEERCRED, _UCRED.size))
     return Peer(uid, gid, tuple(group for (group,) in iter_unpack("I", _groups(sock))))
 

@@ -32,9 +32,9 @@ def keep_urgent_inline(sock: socket) -> None:
 def begin_at(sock: socket, size: int) -> bool:
     """Tell whether the next `size` bytes carry no descriptors, and what carries some begins right behind them.
 
-    A peek does not say where: it goes on to the first buffer of the queue that carries some, however few bytes are asked
-    for. So it is given memory that cannot be written behind the first `size` bytes. The kernel stops there, before it looks
-    at that buffer's descriptors; and it stops earlier if a buffer has bytes on both sides.
+    A peek alone does not tell: it goes on to the first buffer of the queue that carries some, however few bytes are
+    asked for. So it is given memory that cannot be written behind the first `size` bytes. The kernel stops there,
+    before it looks at that buffer's descriptors; and it stops earlier if a buffer has bytes on both sides.
     """
     try:
         peeked, _, flags, _ = sock.recvmsg_into([bytearray(size), _unwritable()], 0, MSG_PEEK)

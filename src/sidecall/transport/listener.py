@@ -1,4 +1,4 @@
-"""A listening socket put into place safely: a stale one is replaced, a live one never."""
+"""A listening socket, bound without a gap: a stale socket is replaced, a live one never."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _BACKLOG = 4096
-"""Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
+"""Connections that can wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
 
 
 _FIRST_INHERITED = 3
@@ -28,22 +28,22 @@ _FIRST_INHERITED = 3
 _NO_SOCKETS_HERE = {errno.EOPNOTSUPP, errno.EPERM, errno.ENOSYS, errno.EINVAL}
 """What bind(2) fails with on file systems without special files, such as 9p, vboxsf and some of FUSE."""
 
-_ONE_SOCKET = "have the socket unit say one `ListenStream=`"
+_ONE_SOCKET = "use one `ListenStream=` in the socket unit"
 
 
 class Listener:
-    """A socket at `path`, owned for as long as a lock beside it is held.
+    """A socket at `path`, owned for as long as a lock next to it is held.
 
     The socket is bound under another name with its final mode and renamed into place while it already listens, so a
-    caller finds either nothing, the old socket or a working one. A context manager: leaving it removes the socket,
-    if it is still the one that was put there.
+    client finds either nothing, the old socket or a working one. A context manager: leaving it removes the socket,
+    if it is still the one that was bound.
 
     Args:
         path: where the socket goes.
         mode: its permission bits.
 
     Raises:
-        ServiceBusy: somebody serves this socket.
+        ServiceBusy: another server is already listening.
         ConfigError: the directory does not exist or cannot hold a socket.
     """
 
@@ -69,7 +69,7 @@ class Listener:
             environ: where LISTEN_PID and LISTEN_FDS are looked up, and taken out. Source: sd_listen_fds(3).
 
         Raises:
-            ConfigError: what was passed on is not one listening UNIX stream socket.
+            ConfigError: the inherited descriptor is not one.
         """
         given = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
         if given["LISTEN_PID"] != str(os.getpid()):
@@ -83,7 +83,7 @@ class Listener:
         except OSError:
             listens = 0
         if not listens or self.sock.family != socket.AF_UNIX or self.sock.type != socket.SOCK_STREAM:
-            raise ConfigError("what was passed on is no listening UNIX stream socket", _ONE_SOCKET)
+            raise ConfigError("the inherited descriptor is not a listening UNIX stream socket", _ONE_SOCKET)
         self.sock.set_inheritable(False)
         self.path, self._inode, self._lock = self.sock.getsockname(), None, -1
         return self
@@ -117,7 +117,7 @@ class Listener:
         return True
 
     def unlink(self) -> None:
-        """Remove the socket, if it is still ours: those that are connecting already are, but nobody else finds it."""
+        """Remove the socket, if it is still ours: pending connections stay, new ones fail."""
         if self._inode is not None and _inode(self.path) == self._inode:
             _unlink_if_there(self.path)
         self._inode = None
@@ -147,7 +147,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _take_lock(path: str) -> int:
-    """Lock the file beside the socket; the lock ends with its holder, however that ends. Source: flock(2)."""
+    """Lock the file next to the socket; the lock ends with its holder, however that ends. Source: flock(2)."""
     name = path + ".lock"
     while True:
         try:
@@ -162,7 +162,7 @@ def _take_lock(path: str) -> int:
         held = os.fstat(lock)
         if _inode(name) == (held.st_dev, held.st_ino):
             return lock
-        os.close(lock)  # the holder before us removed it between our open and our lock
+        os.close(lock)  # its last holder removed it between our open and our lock
 
 
 def _is_locked_by(path: str, lock: int) -> bool:
@@ -177,13 +177,13 @@ def _release_lock(path: str, lock: int) -> None:
 
 
 def _ensure_not_listening(path: str) -> None:
-    """Raise if somebody who does not know our lock (socat, say) listens at `path`, or if it is no socket."""
+    """Raise if a process without our lock (socat, for one) listens at `path`, or if it is not a socket."""
     if not os.path.exists(path):
         return
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         raise ConfigError(f"{path} exists and is not a socket", "remove it, or choose another name")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # one that listens with a full backlog is live, too: EAGAIN
+        probe.setblocking(False)  # with a full backlog it is live, too: EAGAIN
         try:
             for address in short_form(path):
                 probe.connect(address)
@@ -222,15 +222,17 @@ def _unlink_if_there(path: str) -> None:
 
 
 def _already_served(path: str) -> ServiceBusy:
-    return ServiceBusy(f"somebody already serves {path}", "stop that server first, or choose another name")
+    return ServiceBusy(
+        f"another server is already listening on {path}", "stop that server first, or choose another name"
+    )
 
 
 def _cannot_listen(path: str, error: OSError) -> ConfigError:
     hint = "choose another directory with SIDECALL_DIR"
     if error.errno in _NO_SOCKETS_HERE:
-        hint = "this file system cannot carry sockets: mount a volume of the host's own file system, or a tmpfs"
+        hint = "this file system cannot hold sockets: mount a volume of the host's own file system, or a tmpfs"
     elif error.errno == errno.EROFS:
-        hint = "mount the volume writable where the service runs; callers may have it read-only"
+        hint = "mount the volume writable in the server's container; clients can mount it read-only"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
         hint = f"make the directory {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
     return ConfigError(f"cannot listen on {path}: {error.strerror}", hint)
