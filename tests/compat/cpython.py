@@ -18,7 +18,9 @@ import sys
 import tempfile
 import unittest
 
-NOT_RAISED = "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
+NOT_RAISED = (
+    "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
+)
 CLIENTS_OWN = "it is set for the client; the command has what the server has, or what the configuration says"
 ONLY_THREE = "only stdin, stdout and stderr cross"
 POSIX_SPAWN = "it replaces _fork_exec, and from Python 3.13 on a program with a path is started by posix_spawn"
@@ -73,7 +75,9 @@ def wrap_popen(sidecall: str, service: str) -> None:
             args = [executable, *args[1:]]
         env = options.get("env")
         given = {} if env is None else {key: value for key, value in env.items() if base.get(key) != value}
-        variables = [word for key, value in given.items() for word in ("--env", f"{os.fsdecode(key)}={os.fsdecode(value)}")]
+        variables = [
+            word for key, value in given.items() for word in ("--env", f"{os.fsdecode(key)}={os.fsdecode(value)}")
+        ]
         if env is not None:
             options["env"] = {**base, **env}
         directory = os.getcwd() if options.get("cwd") is None else os.path.abspath(os.fsdecode(options["cwd"]))
@@ -89,7 +93,9 @@ def main(sidecall: str, *names: str) -> int:
         os.environ["SIDECALL_DIR"] = directory
         server = subprocess.Popen([sidecall, "serve", "--allow-any", "compat"])
         try:
-            subprocess.run([sidecall, "ping", "--connect-timeout", "20", "compat"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sidecall, "ping", "--connect-timeout", "20", "compat"], check=True, stdout=subprocess.DEVNULL
+            )
             wrap_popen(sidecall, "compat")
             suite = unittest.defaultTestLoader.loadTestsFromNames(names or DEFAULT)
             result = unittest.TextTestRunner(verbosity=0, buffer=True).run(suite)

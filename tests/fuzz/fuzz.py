@@ -122,7 +122,9 @@ def calls(data: bytes) -> None:
     said = [part[1:] for part in parts if part.startswith(b"!")]
     directories = tuple(part for part in said if part[:1].isdigit())
     environment = tuple(part for part in said if not part[:1].isdigit())
-    call = Call(b"c", words, environment, environment[0] if environment else b"", b"/usr/share", directories, 0, 0, 0, 0, 0)
+    call = Call(
+        b"c", words, environment, environment[0] if environment else b"", b"/usr/share", directories, 0, 0, 0, 0, 0
+    )
     try:
         with Paths(VolumeMap(OFFER.volumes, call.directories), private=None) as paths:
             plan = policy.plan(OFFER, call, {}, paths)

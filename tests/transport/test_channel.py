@@ -140,6 +140,7 @@ class ServerEnd:
             self.received.append,
             self.ends.append,
             on_descriptors=self._on_descriptors,
+            on_awaited=lambda _: None,
             discard=lambda sock: self.discarded.append(socket.socket(fileno=sock.detach())),
         )
         self.channel.start()
