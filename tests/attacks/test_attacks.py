@@ -51,7 +51,7 @@ parameters.file = {{ type = "path", access = "write" }}
 
 [commands.print]
 argv = ["printf", "%s.", "{{text}}"]
-parameters.text = {{ repeated = true, optional = true, most = 200000 }}
+parameters.text = {{ repeatable = true, optional = true, max-count = 200000 }}
 
 [commands.shown]
 argv = ["{sys.executable}", "{PROGRAMS}/words.py", "{{text}}"]

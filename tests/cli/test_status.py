@@ -1,4 +1,4 @@
-"""`sidecall status` and `sidecall kill`: the calls there are, and stopping one that is somebody else's."""
+"""`sidecall status` and `sidecall kill`: listing calls, and cancelling one by its id."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_calls_are_listed_and_can_be_killed(serve: Callable[..., Server], sideca
     assert table[0].split() == ["call", "state", "uid", "seconds", "command"]
     assert [line.split()[0] for line in table[1:]] == [call["call"] for call in calls]
     assert sidecall("kill", "x", calls[1]["call"]).returncode == 0
-    assert end(waiting)[::2] == (75, b"sidecall: the call was cancelled while it waited\n")
+    assert end(waiting)[::2] == (75, b"sidecall: the call was cancelled before it started\n")
     assert sidecall("kill", "x", calls[0]["call"]).returncode == 0
     assert end(running)[0] == -15
     assert not Path(f"/proc/{pid}").exists()
