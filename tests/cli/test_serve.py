@@ -246,31 +246,36 @@ def test_a_shortage_of_descriptors_passes(directory: Path, sidecall: Run) -> Non
 @pytest.mark.skipif(os.geteuid() != 0, reason="the limit counts a user's processes, and does not bind root")
 def test_a_shortage_of_processes_passes(directory: Path, sidecall: Run) -> None:
     """A server whose user may have no more processes refuses truly, ends nothing, and serves again when it may."""
-    os.chown(directory, 4242, 4242)
+    user = 100_000 + os.getpid()  # of no other test run
+    os.chown(directory, user, user)
     for parent in directory.parents:
         parent.chmod(parent.stat().st_mode | 0o001)
     (directory / "few.toml").write_text(FEW)
-    script = "import os, resource, sys, sidecall.cli.serve; os.setgroups([]); os.setgid(4242); os.setuid(4242); "
+    script = "import os, resource, sys, sidecall.cli.serve; os.setgroups([]); "
+    script += f"os.setgid({user}); os.setuid({user}); "
     script += "resource.setrlimit(resource.RLIMIT_NPROC, (7, 7)); from sidecall.cli import main; "
     script += f"sys.exit(main(['serve', '--config', '{directory}/few.toml']))"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as server:
-        sidecall("ping", "--connect-timeout", "10", "few")
-        first = start("few", "wait")
-        assert first_line(first) == "ready"
-        crowd = [start("few", "wait") for _ in range(5)]
-        refused = [caller for caller in crowd if first_line(caller) != "ready"]
-        assert refused
-        for caller in refused:
-            code, _, said = end(caller)
-            assert (code, b"Resource temporarily unavailable" in said) == (75, True)
-        for caller in (first, *(each for each in crowd if each not in refused)):
-            assert caller.communicate(b"\n", timeout=30) == (b"", b"")
-            assert caller.returncode == 3
-        assert sidecall("exec", "few", "again").stdout == b"again\n"
-        server.terminate()
-        assert server.wait(20) == 0
-        assert server.stderr is not None
-        assert b"Traceback" not in server.stderr.read()
+        try:
+            sidecall("ping", "--connect-timeout", "10", "few")
+            first = start("few", "wait")
+            assert first_line(first) == "ready"
+            crowd = [start("--relay", "few", "wait") for _ in range(5)]
+            refused = [caller for caller in crowd if first_line(caller) != "ready"]
+            assert refused
+            for caller in refused:
+                code, _, said = end(caller)
+                assert (code, b"Resource temporarily unavailable" in said) == (75, True)
+            for caller in (first, *(each for each in crowd if each not in refused)):
+                assert caller.communicate(b"\n", timeout=30) == (b"", b"")
+                assert caller.returncode == 3
+            assert sidecall("exec", "few", "again").stdout == b"again\n"
+            server.terminate()
+            assert server.wait(20) == 0
+            assert server.stderr is not None
+            assert b"Traceback" not in server.stderr.read()
+        finally:
+            server.kill()
 
 
 FEW = """

@@ -199,12 +199,29 @@ class SupervisorPool:
             while self._idle:
                 with contextlib.suppress(ConnectionError):
                     return _given(self._idle.pop(), job, sources, connection)
-            return _given(self._new(), job, sources, connection)
+            return self._give_new(job, sources, connection)
         except OSError as error:
             reason = f"the server cannot start a process: {error.strerror}"
             if error.errno in _NO_RESOURCES:
                 raise ServiceBusy(reason, "try again later") from error
             raise ServiceUnavailable(reason) from error
+
+    def _give_new(self, job: Job, sources: Sources, connection: int | None) -> _ControlSocket:
+        """Send a job to a new supervisor.
+
+        Raises:
+            OSError: it does not get the job, with the reason why it could not be forked if that is why.
+        """
+        control = self._new()
+        failures: list[Event | None] = []
+        control.on_event = failures.append
+        try:
+            return _given(control, job, sources, connection)
+        except ConnectionError:
+            self._read_fork_server()  # it has answered before its end of the socket was closed
+            if failures and failures[0] is not None:
+                raise OSError(failures[0].number, os.strerror(failures[0].number)) from None
+            raise
 
     def _new(self) -> _ControlSocket:
         self._last_serial = self._last_serial % 0xFFFFFFFF + 1
