@@ -1,14 +1,17 @@
-"""Three system calls that the standard library does not offer as they are needed. Nothing here knows what they are used for.
+"""What the standard library does not offer of the kernel and libc. Nothing here knows what it is used for.
 
 The standalone executable has no C library to load: it has all built in (native/standalone/python.c).
 """
 
 from __future__ import annotations
 
-__all__ = ["getsockopt", "openat2", "prctl"]
+__all__ = ["getsockopt", "openat2", "prctl", "trim_heap"]
 
 try:
     from _sidecall import getsockopt, openat2, prctl
+
+    def trim_heap() -> None:
+        """Do nothing: musl returns free memory by itself."""
 except ImportError:
     import ctypes
     import os
@@ -58,6 +61,12 @@ except ImportError:
         if ctypes.CDLL(None, use_errno=True).getsockopt(fd, level, option, value, ctypes.byref(length)):
             raise _error()
         return ctypes.string_at(value, length.value)
+
+    def trim_heap() -> None:
+        """Return the free pages of the heap to the kernel, if libc does not do that by itself. Source: malloc_trim(3)."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
     def _error(path: bytes | None = None) -> OSError:
         number = ctypes.get_errno()

@@ -11,6 +11,7 @@ from collections import Counter
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from sidecall._kernel import trim_heap
 from sidecall.calls.admission import SHUTTING_DOWN, Admission
 from sidecall.calls.audit import Audit
 from sidecall.calls.call import Host, Owner
@@ -40,6 +41,12 @@ _SHOWN = 3
 """Calls that are named as those that hold the slots."""
 
 TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
+
+
+_LARGE = 64 * 1024
+"""Bytes of a call after whose end the heap is trimmed: glibc keeps the pages of freed blocks behind one that is in use."""
+
+_TRIM_AFTER = 0.5
 
 
 class CallService:
@@ -82,6 +89,7 @@ class CallService:
         self._began = time.monotonic()
         self._ended = 0
         self._refusals = RateLimit()
+        self._trim_timer: asyncio.TimerHandle | None = None
 
     @property
     def drain(self) -> float:
@@ -200,8 +208,14 @@ class CallService:
         if not self._connections[key]:
             del self._connections[key], self._bytes[key]
         self._ended += 1
+        if session.reserved > _LARGE and self._trim_timer is None:
+            self._trim_timer = asyncio.get_running_loop().call_later(_TRIM_AFTER, self._trim_heap)
         if not self._sessions:
             self._idle.set()
+
+    def _trim_heap(self) -> None:
+        self._trim_timer = None
+        trim_heap()
 
     async def reload(self) -> None:
         """Read the configuration again; keep the old one if the new one is wrong. To look up users may take long."""
