@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,9 @@ from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from conftest import Server
 
 LIMIT = 60
@@ -47,7 +52,7 @@ AS_LOCAL = {
     "a stdin that is not for reading and not read": "$run true 0>file",
     "a directory as stdin": "$run cat </",
     "a directory as stdin that is not read": "$run true </",
-    "stdout and stderr in one file": "$run sh -c 'for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done' >both 2>&1; cat both",
+    "stdout and stderr in one file": "$run sh -c 'for i in 1 2 3; do echo o$i; echo e$i >&2; done' >both 2>&1; cat both",
     "stdout and stderr in one pipe": "$run sh -c 'for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done' 2>&1 | cat",
     "an output that seeks": "$run dd if=/dev/zero bs=1 count=1 status=none | wc -c",
     "a status besides a full disk": "$run sh -c 'echo a; exit 3' >/dev/full",
@@ -132,3 +137,48 @@ def test_a_stalled_reader_does_not_outlast_a_timeout(tool: Server) -> None:
     _, _, said = end(client)
     assert code == 124
     assert said.startswith(b"sidecall: the reader of stdout takes no output: the rest was dropped\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stalled_reader_does_not_outlast_a_signal(tool: Server, number: signal.Signals) -> None:
+    """One signal is enough: the command ends by it, and what its reader does not take is dropped."""
+    client = start("--relay", "tool", "yes")
+    assert client.stdout is not None
+    fcntl.fcntl(client.stdout, fcntl.F_SETPIPE_SZ, 4096)  # less than what yes(1) writes at once
+    select.select([client.stdout], [], [])
+    client.send_signal(number)
+    code = client.wait(LIMIT)
+    _, _, said = end(client)
+    assert code == -number
+    assert said.startswith(b"sidecall: the reader of stdout takes no output: the rest was dropped\n")
+
+
+@both_modes
+def test_output_to_a_terminal_keeps_its_order(tool: Server, mode: tuple[str, ...]) -> None:
+    """Where stdout and stderr are one terminal the command has one file for both."""
+    ours, theirs = pty.openpty()
+    script = "for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done; echo end"
+    client = start(*mode, "tool", "sh", "-c", script, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"end" not in shown:
+        shown += os.read(ours, 1 << 16)
+    assert end(client)[0] == 0
+    os.close(ours)
+    assert shown.split() == [b"o1", b"e1", b"o2", b"e2", b"o3", b"e3", b"o4", b"e4", b"o5", b"e5", b"end"]
+
+
+@both_modes
+def test_a_relative_path_from_a_removed_directory_is_refused(
+    serve: Callable[..., Server], tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """It leads nowhere, which is no violation of the protocol."""
+    config = tmp_path / "kit.toml"
+    config.write_text(
+        f'[service]\nname = "kit"\n[volumes.data]\npath = "{tmp_path}"\n'
+        '[commands.show]\nargv = ["cat", "{file}"]\n[commands.show.parameters.file]\ntype = "path"\naccess = "read"\n'
+    )
+    serve("--config", str(config))
+    script = "mkdir gone; cd gone; rmdir ../gone; $run kit show --file ../kit.toml; code=$?; "
+    script += f"$run kit show --file {config} >/dev/null && exit $code"
+    assert bash(script, " ".join([CLIENT, "exec", *mode]), tmp_path) == (77, b"")
