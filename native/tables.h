@@ -280,6 +280,7 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define CANNOT_WRITE_TEXT "cannot write %s: %s"
 #define CANNOT_WRITE_HINT "the output of the command is incomplete"
 #define OUTPUT_DROPPED_TEXT "the reader of %s takes no output: the rest was dropped"
+#define CANNOT_CONTINUE_TEXT "cannot continue: %s"
 #define NOTHING_STARTED_TEXT "cannot continue: %s; nothing was started"
 #define WAITING_FOR_SLOT_TEXT "waiting for a slot of %s, %llu ahead"
 #define PARENT_ENDED_TEXT "the parent process has ended before the call"

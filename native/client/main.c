@@ -3,6 +3,7 @@
  *
  * One process makes one call, so all storage is static: pages that a call does not need are never touched. */
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +17,11 @@
 
 int print_text(const char *text)
 {
-    return write_all(STDOUT_FILENO, text, strlen(text)) ? 0 : 1;
+    if (write_all(STDOUT_FILENO, text, strlen(text)))
+        return 0;
+    if (errno != EPIPE)
+        say(CANNOT_CONTINUE_TEXT, strerror(errno));
+    return 1;
 }
 
 static bool is_one_of(const char *name, const char *const *names)

@@ -99,6 +99,7 @@ CALL_TOO_LONG = Text(
 CANNOT_READ = Text("cannot read {stream}: {error}", "the input of the command is incomplete")
 CANNOT_WRITE = Text("cannot write {stream}: {error}", "the output of the command is incomplete")
 OUTPUT_DROPPED = Text("the reader of {stream} takes no output: the rest was dropped")
+CANNOT_CONTINUE = Text("cannot continue: {error}")
 NOTHING_STARTED = Text("cannot continue: {error}; nothing was started")
 
 WAITING_FOR_SLOT = Text("waiting for a slot of {name}, {ahead:d} ahead")

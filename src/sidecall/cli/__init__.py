@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again while exiting
         if not isinstance(error, BrokenPipeError):
-            say(f"cannot continue: {error.strerror}")
+            say(texts.CANNOT_CONTINUE(error=error.strerror)[0])
         return 1
 
 
