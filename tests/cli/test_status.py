@@ -45,3 +45,28 @@ def test_what_does_not_exist_cannot_be_killed(tool: Server, sidecall: Run) -> No
     assert sidecall("status").returncode == 64
     caller.communicate(b"\n")
     assert caller.returncode == 6
+
+
+def test_what_one_socket_has_another_neither_shows_nor_stops_nor_counts(
+    serve: Callable[..., Server], sidecall: Run, tmp_path: Path
+) -> None:
+    """One uid at two sockets, as root of two containers: calls are listed, killed and counted at their own alone."""
+    config = tmp_path / "two.toml"
+    config.write_text(
+        '[service]\nname = "a"\nslots = 8\nper-caller = 2\n[[listen]]\nname = "a"\n[[listen]]\nname = "b"\n'
+        '[commands.wait]\nargv = ["sh", "-c", "echo ready; read line; exit 6"]\n[commands.true]\nargv = ["true"]\n'
+    )
+    server = serve("--config", str(config))
+    server.await_log("serving ", 2)
+    first = start("a", "wait")
+    assert first_line(first) == "ready"
+    (call,) = json.loads(sidecall("status", "--json", "a").stdout)
+    assert json.loads(sidecall("status", "--json", "b").stdout) == []
+    assert sidecall("kill", "b", call["call"]).returncode == 64
+    second = start("a", "wait")
+    assert first_line(second) == "ready"
+    assert sidecall("exec", "a", "true").returncode == 75
+    assert sidecall("exec", "b", "true").returncode == 0
+    for caller in (first, second):
+        caller.communicate(b"\n")
+        assert caller.returncode == 6
