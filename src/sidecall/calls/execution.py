@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sidecall.errors import SidecallError
+from sidecall.protocol.messages import ENDING_SIGNALS
 from sidecall.supervise.control import Job
 from sidecall.supervise.process import SupervisorDied
 
@@ -47,6 +48,7 @@ class Execution:
         self._changed = changed
         self._on_timeout = on_timeout
         self._gives_up = False
+        self._was_signaled = False
         self._interrupted = -math.inf
         self._failure: Exception | None = None
         self._process: Process | None = None
@@ -87,6 +89,7 @@ class Execution:
         """Deliver a signal of the client to the command's process group; a second INT within the grace period kills."""
         if self._process is None:
             return
+        self._was_signaled |= number in ENDING_SIGNALS
         if number == signal.SIGINT:
             now = time.monotonic()
             if now - self._interrupted < self._plan.grace:
@@ -120,15 +123,19 @@ class Execution:
         """Wait until the client has been sent all output, or has closed the connection.
 
         A background process that is kept can hold a pipe open: after `DRAIN_IDLE` seconds in which the client had
-        room and nothing came, it is not waited for. Nor is a client that takes nothing, once the call was stopped.
+        room and nothing came, it is not waited for. Nor is a client that takes nothing, once the call was stopped, or
+        for the grace period once the client has sent a signal.
         """
+        idle = 0.0
         while not self._streams.are_drained:
             self._changed.clear()
             try:
                 async with asyncio.timeout(DRAIN_IDLE):
                     await self._changed.wait()
+                idle = 0.0
             except TimeoutError:
-                if self._gives_up:
+                idle += DRAIN_IDLE
+                if self._gives_up or (self._was_signaled and idle >= self._plan.grace):
                     return
                 self._streams.end_idle()
 
