@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["sidecall", "tomllib"]):
     from sidecall.errors import ConfigError, ProtocolError, SidecallError, UsageError
     from sidecall.protocol.codec import encode, frame_at
     from sidecall.protocol.connection import Connection
-    from sidecall.protocol.messages import NULL, RELAYED, Call, Hello
-    from sidecall.protocol.states import CALLER, SERVICE
+    from sidecall.protocol.messages import FIRST_IGNORABLE, NONE, RELAYED, SAME_AS_STDOUT, Call, Hello
+    from sidecall.protocol.states import CLIENT, SERVER
     from sidecall.policy import plan as policy
     from sidecall.policy.loading import loads
     from sidecall.policy.parameters import Parameter, parse
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DECLARED = {
     parameter.name: parameter
     for parameter in (
-        Parameter("s", "str", optional=True, pattern="[a-z-]{1,5}", repeated=True, most=3),
+        Parameter("s", "str", optional=True, pattern="[a-z-]{1,5}", repeatable=True, max_count=3),
         Parameter("free", "str", optional=True, allow_leading_dash=True),
         Parameter("p", "path", optional=True),
         Parameter("i", "int", optional=True, minimum=-5, maximum=9, default="3"),
@@ -55,7 +55,7 @@ OFFER = loads(
     [commands.c.parameters]
     p = { type = "path", optional = true }
     n = { type = "int", min = 0, optional = true }
-    s = { optional = true, repeated = true }
+    s = { optional = true, repeatable = true }
     """,
     "/x.toml",
 )
@@ -69,32 +69,32 @@ def codec(data: bytes) -> None:
         return
     if found is not None:
         message, end = found
-        assert encode(message) == data[:end]
+        assert encode(message) == data[:end] if message is not None else data[4] >= FIRST_IGNORABLE
 
 
 def connection(data: bytes) -> None:
     """However the bytes are cut into pieces, the same messages come out, and the same violation."""
     if len(data) < 2:
         return
-    role, size, stream = (CALLER, SERVICE)[data[0] % 2], 1 + data[1] % 40, data[2:]
-    whole = _heard(role, [stream])
-    cut = _heard(role, [stream[at : at + size] for at in range(0, len(stream), size)])
+    role, size, stream = (CLIENT, SERVER)[data[0] % 2], 1 + data[1] % 40, data[2:]
+    whole = _received(role, [stream])
+    cut = _received(role, [stream[at : at + size] for at in range(0, len(stream), size)])
     assert whole == cut
 
 
-def _heard(role: str, pieces: list[bytes]) -> tuple[list[Message], str]:
-    end, heard = Connection(role), []
-    if role == CALLER:
-        end.send(Hello(1, (), "fuzz"))
-        end.send(Call(b"c", (), (), b"", b"/", (), 0, 0, RELAYED, RELAYED, NULL))
+def _received(role: str, pieces: list[bytes]) -> tuple[list[Message], str]:
+    end, received = Connection(role), []
+    if role == CLIENT:
+        end.send(Hello(1, (), (), "fuzz"))
+        end.send(Call(b"c", (), (), b"", b"/", (), (), RELAYED, RELAYED, SAME_AS_STDOUT))
     try:
         for piece in pieces:
             end.receive_data(piece)
             for message in end.events():
-                heard.append(message)  # noqa: PERF402 what came before a violation counts
+                received.append(message)  # noqa: PERF402 what came before a violation counts
     except ProtocolError as error:
-        return heard, error.reason
-    return heard, ""
+        return received, error.reason
+    return received, ""
 
 
 def parameters(data: bytes) -> None:
@@ -123,10 +123,19 @@ def calls(data: bytes) -> None:
     directories = tuple(part for part in said if part[:1].isdigit())
     environment = tuple(part for part in said if not part[:1].isdigit())
     call = Call(
-        b"c", words, environment, environment[0] if environment else b"", b"/usr/share", directories, 0, 0, 0, 0, 0
+        b"c",
+        words,
+        environment,
+        environment[0] if environment else b"",
+        b"/usr/share",
+        directories,
+        (),
+        NONE,
+        NONE,
+        NONE,
     )
     try:
-        with Paths(VolumeMap(OFFER.volumes, call.directories), private=None) as paths:
+        with Paths(VolumeMap(OFFER.volumes, call.directory_ids), private=None) as paths:
             plan = policy.plan(OFFER, call, {}, paths)
     except SidecallError as error:
         _check(error.reason.isprintable())

@@ -300,7 +300,7 @@ class ServerChannel(Channel):
         if not flags & MSG_CTRUNC:
             return self._sock.recv(len(data)) if data else data
         if len(data) == _RECEIVE_SIZE:  # the descriptors can be behind what was peeked, with a PASS behind a long CALL
-            data = self._sock.recv(_RECEIVE_SIZE + CALL_LIMIT, MSG_PEEK)
+            data = self._sock.recv(_LONGEST_QUEUE, MSG_PEEK)
         before = self.connection.offset_of_pass(data)
         if before < 0:
             raise ProtocolError("descriptors without Pass", "use the same release of sidecall on both sides")
