@@ -14,15 +14,15 @@ import atheris
 
 with atheris.instrument_imports(include=["sidecall", "tomllib"]):
     from sidecall.errors import ConfigError, ProtocolError, SidecallError, UsageError
+    from sidecall.files.paths import Paths
+    from sidecall.files.volumes import VolumeMap
+    from sidecall.policy import plan as policy
+    from sidecall.policy.loading import loads
+    from sidecall.policy.parameters import Parameter, parse
     from sidecall.protocol.codec import encode, frame_at
     from sidecall.protocol.connection import Connection
     from sidecall.protocol.messages import FIRST_IGNORABLE, NONE, RELAYED, SAME_AS_STDOUT, Call, Hello
     from sidecall.protocol.states import CLIENT, SERVER
-    from sidecall.policy import plan as policy
-    from sidecall.policy.loading import loads
-    from sidecall.policy.parameters import Parameter, parse
-    from sidecall.files.paths import Paths
-    from sidecall.files.volumes import VolumeMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

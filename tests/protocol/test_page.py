@@ -48,4 +48,4 @@ def test_the_page_draws_every_transition() -> None:
     client, server = diagram.split("server    idle")
     for role, text in ((states.CLIENT, client), (states.SERVER, server)):
         names = {kind.__name__.upper() for row in states.TRANSITIONS[role].values() for kind in row}
-        assert names - {"HELLO"} <= set(re.findall(r"[A-Z]{4,}", text)), role
+        assert names - {"HELLO"} <= set(re.findall(r"[A-Z]{3,}", text)), role

@@ -265,7 +265,7 @@ class ServerChannel(Channel):
     """The frame that a supervisor has read in this channel's place."""
 
     def finish(self, on_closed: Callable[[], None]) -> None:
-        """Send what is pending, then shut the sending side down; once the client has done so too, close and call back."""
+        """Send what is pending, then shut the sending side down; once the client has as well, close and call back."""
         if self._on_closed is not None:
             return
         self._on_closed = on_closed
