@@ -52,7 +52,7 @@ class Audit:
         return self._fd >= 0
 
     def __call__(self, event: str, call: Call, fields: dict[str, object]) -> None:
-        """Write the line of a call that has ended; if that cannot be done at once, the line is lost, which the log says."""
+        """Write the line of a call that has ended; log one that cannot be written immediately."""
         if event not in FINAL:
             return
         head: dict[str, object] = {"time": _now(), "call": call.id, "listener": call.owner.listener}

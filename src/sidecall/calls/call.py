@@ -1,15 +1,15 @@
 """A call: a thing of its own, from CALL to EXIT, whoever follows it.
 
 Theory of operation. `run` is the whole way, top to bottom: check, wait for a slot, execute, drain, create outputs, end.
-`TRANSITIONS` is the same as a table: from each state, what can happen, which state that leads to, who causes it and which
-event records it. A call is moved by `run`, by its supervisor (started, exited) and by whoever stops it; every move goes
-through `_move`, so a move that the table does not have is a bug that is found at once.
+`TRANSITIONS` is the same as a table: from each state, what can happen, which state that leads to, who causes it and
+which event records it. A call is moved by `run`, by its supervisor (started, exited) and by whoever stops it; every
+move goes through `_move`, so a move that the table does not have is a bug that is found at once.
 
 Whoever follows a call (today the session of its connection) is a `Follower`: it is told of the queue, the start and the
 end, and lends its streams. It never touches the state. The other way round the follower has `run`, `stop` and `signal`.
 
-A stop has a cause: `client`, `timeout`, `operator` or `shutdown`. The first one counts. It is reported if the command was
-still running when it was stopped, or if the call had not started yet.
+A stop has a cause: `client`, `timeout`, `operator` or `shutdown`. The first one counts. It is reported if the command
+was still running when it was stopped, or if the call had not started yet.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class Call:
         has_started: whether the command has been executed: from then on the call can be lost, not refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 what a call is made of
         self, call_id: str, owner: Owner, request: m.Call, offer: Callable[[], Service], host: Host, follower: Follower
     ) -> None:
         self.id = call_id

@@ -65,7 +65,7 @@ def log_bug(error: BaseException) -> None:
 
 
 def key_value_pairs(fields: Mapping[str, object]) -> str:
-    """Return `key=value` pairs without the empty ones. A value that could be taken for more than one is quoted as JSON."""
+    """Return `key=value` pairs without the empty ones. A value with spaces, quotes or `=` is quoted as JSON."""
     return " ".join(f"{name}={_quoted(value)}" for name, value in fields.items() if value not in ("", [], {}))
 
 

@@ -2,16 +2,16 @@
 
 The command writes into a directory of its own, closed to all other users. Which one depends on the volume:
 
-- `rename`: a directory in the server's staging directory on the volume. The file is renamed into place. Another *user* can
-  neither plant a name that the command opens nor change what is committed. A process of the command's own user can: it may
-  write to whatever that user may write to, and so open the directory by its name.
-- `copy`: a directory outside the volume. The file is copied to the volume at the end, as one that has no name until it is
-  complete (O_TMPFILE, linkat(2), rename(2)). The command never opens a name on the volume, so a process of the same user in
-  another container cannot plant one. It costs a copy.
+- `rename`: a directory in the server's own on the volume. The file is renamed into place. Another *user* can
+  neither plant a name that the command opens nor change what is committed. A process of the command's own user can: it
+  may write to whatever that user may write to, and so open the directory by its name.
+- `copy`: a directory outside the volume. The file is copied to the volume at the end, without a name until it is
+  complete (O_TMPFILE, linkat(2), rename(2)). The command never opens a name on the volume, so a process of the same
+  user in another container cannot plant one. It costs a copy.
 
-Where the file cannot be renamed (another mount inside the volume, a volume whose root the server cannot write to), it is
-copied too. What is committed is a regular file of the server's or the command's user, and nothing else. If it takes the
-place of another file, that one's mode and, as far as the server may, its owner are kept.
+Where the file cannot be renamed (another mount inside the volume, a volume whose root the server cannot write to), it
+is copied too. What is committed is a regular file of the server's or the command's user, and nothing else. If it takes
+the place of another file, that one's mode and, as far as the server may, its owner are kept.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Output:
         return fd
 
     def _missing(self) -> str:
-        """Say which file is missing, and which are there: many programs add a suffix to the name that they are given."""
+        """Return which file is missing, and which exist: many programs add a suffix to the name that they are given."""
         expected = os.fsdecode(self.name)
         found = sorted(os.listdir(self._inside))
         if not found:

@@ -1,8 +1,8 @@
 """The files that a call names: found on their volumes, held, and given to the command under names of their own.
 
 What was checked is what the command gets: each file, or the directory that a new file goes to, is held open by a
-descriptor, and the command's name for it is a link, in a directory of the call's own, to /proc/PID/fd/N of this process.
-Renaming or linking things on the volume afterwards changes nothing. Source: proc_pid_fd(5).
+descriptor, and the command's name for it is a link, in a directory of the call's own, to /proc/PID/fd/N of this
+process. Renaming or linking things on the volume afterwards changes nothing. Source: proc_pid_fd(5).
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Paths:
     def _check_same_directory(self, path: bytes, place: VolumePath, *, is_secret: bool = False) -> None:
         """Refuse a path that leads through a directory that only one side has mounted there.
 
-        The client sends which directories its path leads through. The deepest of them has to be the one that is there on
-        this side too; otherwise the same name is another file.
+        The client sends which directories its path leads through. The deepest of them has to be the one that is there
+        on this side too; otherwise the same name is another file.
 
         Raises:
             CallDenied: it is not.

@@ -1,12 +1,12 @@
-"""Directories of the server's own: one in the temporary directory for the calls, one on each volume for unfinished outputs.
+"""Directories of the server's own: one for calls in the temporary directory, one for unfinished outputs on each volume.
 
-Each is made when it is first needed, and held by a descriptor from then on, so that renaming or replacing it does not lead
-elsewhere. It is locked (flock(2)) for as long as the server runs, and has the name that other servers look for from the
-moment that it is locked: the next server clears what a killed one has left. The name has the running kernel's id too, since
-the locks of another machine might not be visible here.
+Each is made when it is first needed, and held by a descriptor from then on, so that renaming or replacing it does not
+lead elsewhere. It is locked (flock(2)) for as long as the server runs, and has the name that other servers look for
+from the moment that it is locked: the next server clears what a killed one has left. The name has the running kernel's
+id too, since the locks of another machine might not be visible here.
 
-Other users can pass through such a directory, to what a call's command gets of it, but not list it; names in it are random
-where somebody else could look for them.
+Other users can pass through such a directory, to what a call's command gets of it, but not list it; names in it are
+random where somebody else could look for them.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _empty(top: int) -> None:
 
 
 def _take_out(top: int, name: str) -> bool:
-    """Remove an entry; the directories in it become entries beside it, whose turn comes later. Tell whether it is gone."""
+    """Remove an entry; directories in it become entries of `top`, to be removed later. Return whether it is removed."""
     try:
         if _is_unlinked(top, name):
             return True

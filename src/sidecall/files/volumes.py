@@ -1,8 +1,8 @@
 """Declared volumes, and where a caller's path lies on them, though the two sides mount them at different places.
 
-A directory has the same device and inode number in every container that sees it. The caller tells those of the directories
-that its paths lead through; one that is a volume's root shows where the caller has that volume. It is only a hint: a
-caller that lies names other files of the same volumes, which it could have named anyway.
+A directory has the same device and inode number in every container that sees it. The caller tells those of the
+directories that its paths lead through; one that is a volume's root shows where the caller has that volume. It is only
+a hint: a caller that lies names other files of the same volumes, which it could have named anyway.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class VolumeMap:
 
     Args:
         volumes: the declared ones.
-        directories: what the caller tells: `DEVICE:INODE:PATH` for each directory; if nothing, it has the volumes where this
-            side has them.
+        directories: what the caller tells: `DEVICE:INODE:PATH` for each directory; if nothing, it has the volumes where
+            this side has them.
 
     Raises:
         ProtocolError: an entry is none.
@@ -89,7 +89,7 @@ class VolumeMap:
         raise CallDenied(f"{what!r} is on no volume that the service shares", f"shared are: {shared}", "volumes")
 
     def deepest_directory(self, path: bytes) -> tuple[bytes, Identity | None]:
-        """Return the deepest directory of a path that the client has named, and which one it is; None if it named none."""
+        """Return the deepest directory of a path that the client named, and its ids; None if it named none."""
         while (identity := self._directories.get(path)) is None and len(path) > 1:
             path = os.path.dirname(path.rstrip(b"/")) or b"/"
         return path, identity

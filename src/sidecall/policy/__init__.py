@@ -1,1 +1,1 @@
-"""What may be called, as data: configuration, parameters, templates, callers. Pure, but for reading the configuration file."""
+"""What can be called, as data: configuration, parameters, templates, callers. Pure, except for reading its file."""

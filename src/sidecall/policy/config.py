@@ -73,7 +73,7 @@ class Command:
     passes: bool = True
     user: str = ""
     home: str = ""
-    run_as: RunAs = RunAs()
+    run_as: RunAs = field(default_factory=RunAs)
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ class Parameter:
         minimum: for int and float: the least value allowed.
         maximum: for int and float: the greatest value allowed.
         value: for flag: the word that stands for the flag.
-        allow_leading_dash: for str, int and float: whether a value can begin with `-`, and so look like an option to the
-            program.
+        allow_leading_dash: for str, int and float: whether a value can begin with `-`, and so look like an option to
+            the program.
         max_count: for repeatable: how many times it can be given.
         secret: whether its value is kept out of logs and messages.
         access: for path: `read` or `write`.

@@ -47,7 +47,7 @@ class Plan:
     grace: float
     keeps_background: bool = False
     signals: frozenset[int] = SIGNALS
-    run_as: RunAs = RunAs()
+    run_as: RunAs = field(default_factory=RunAs)
     stdin: bool = True
     parameters: Mapping[str, object] = field(default_factory=dict)
 

@@ -99,12 +99,14 @@ def run(offers: Mapping[str, ListenerSpec], server: Server) -> int:
         with contextlib.ExitStack() as stack:
             opened = {name: stack.enter_context(offer.listen()) for name, offer in offers.items()}
             words = {name: offer.words for name, offer in offers.items()}
-            return asyncio.run(ServerRunner(opened, words, server, forkserver).live())
+            return asyncio.run(ServerRunner(opened, words, server, forkserver).serve())
     finally:
         forkserver.close()
 
 
 class ServerRunner:
+    """Runs a server from its first connection to its last."""
+
     def __init__(
         self, listeners: Mapping[str, Listener], words: Mapping[str, str], server: Server, forkserver: ForkServer
     ) -> None:
@@ -115,7 +117,8 @@ class ServerRunner:
         self._code = 0
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
-    async def live(self) -> int:
+    async def serve(self) -> int:
+        """Serve until INT or TERM; return the code to exit with, or minus the signal to die of."""
         loop = asyncio.get_running_loop()
         for number in _WORDS:
             loop.add_signal_handler(number, self._signals.put_nowait, number)

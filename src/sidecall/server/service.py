@@ -44,7 +44,7 @@ TOO_MANY = ServiceBusy("this user has too many connections to the service", "try
 
 
 _LARGE = 64 * 1024
-"""Bytes of a call after whose end the heap is trimmed: glibc keeps the pages of freed blocks behind one that is in use."""
+"""Bytes of a call after which the heap is trimmed: glibc keeps the free pages below a block that is in use."""
 
 _TRIM_AFTER = 0.5
 

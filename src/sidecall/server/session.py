@@ -1,8 +1,8 @@
 """One connection: it speaks the protocol, and follows a call.
 
-What a client asks for in passing (PING, DESCRIBE, STATUS, CANCEL) is answered at once. A CALL becomes a `Call`, which goes
-its own way; the session hands it what the client says, tells the client what it reports, and closes the connection when
-it has ended. A CALL with passed streams is begun when PASS has arrived, with or without its descriptors.
+What a client asks for in passing (PING, DESCRIBE, STATUS, CANCEL) is answered at once. A CALL becomes a `Call`, which
+goes its own way; the session hands it what the client says, tells the client what it reports, and closes the connection
+when it has ended. A CALL with passed streams is begun when PASS has arrived, with or without its descriptors.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Session:
         return self._streams
 
     def on_queued(self, ahead: int) -> None:
-        """Report that the call waits. With descriptors in the socket nothing is read from it, so a hang-up is looked for."""
+        """Report that the call waits. A socket with descriptors in it is not read, so it is watched for a hang-up."""
         self._send(m.Queued(ahead))
         self._wait_timer = self._loop.call_later(EXPLAIN_WAIT_AFTER, self._explain_wait)
         if self.channel.has_descriptors:
@@ -179,7 +179,11 @@ class Session:
             self._send(m.Calls(json.dumps([self._service.cancel_call(self.owner, message.call_id)]).encode()))
         elif isinstance(message, m.Call):
             self._receive_call(message)
-        elif isinstance(message, m.Pass):
+        else:
+            self._handle_in_call(message)
+
+    def _handle_in_call(self, message: m.Message) -> None:
+        if isinstance(message, m.Pass):
             self._on_pass()  # something in between has dropped its descriptors, which the call finds out
         elif isinstance(message, m.Signal):
             if message.signal not in m.SIGNALS:
