@@ -1,4 +1,4 @@
-"""Through forwarders of bytes, socat(1) and `ssh -L`, each call ends as a direct one: no end is wrong, no byte is missing.
+"""Through forwarders of bytes, socat(1) and `ssh -L`, each call ends as a direct one, and no byte is missing.
 
 FORWARDED_CALLS sets how many calls of each kind are made.
 """

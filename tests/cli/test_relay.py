@@ -52,7 +52,7 @@ AS_LOCAL = {
     "a stdin that is not for reading and not read": "$run true 0>file",
     "a directory as stdin": "$run cat </",
     "a directory as stdin that is not read": "$run true </",
-    "stdout and stderr in one file": "$run sh -c 'for i in 1 2 3; do echo o$i; echo e$i >&2; done' >both 2>&1; cat both",
+    "stdout and stderr in one file": "$run sh -c 'for i in 1 2 3; do echo o; echo e >&2; done' >both 2>&1; cat both",
     "stdout and stderr in one pipe": "$run sh -c 'for i in 1 2 3 4 5; do echo o$i; echo e$i >&2; done' 2>&1 | cat",
     "an output that seeks": "$run dd if=/dev/zero bs=1 count=1 status=none | wc -c",
     "a status besides a full disk": "$run sh -c 'echo a; exit 3' >/dev/full",
@@ -76,7 +76,7 @@ def test_ends_as_a_local_run(tool: Server, tmp_path: Path, mode: tuple[str, ...]
 
 OPENED = {
     "O_PATH": "os.open('/etc/passwd', os.O_PATH)",
-    "a listening UNIX socket": "(s := socket.socket(socket.AF_UNIX)).bind('\\0' + str(os.getpid())) or s.listen() or s.fileno()",
+    "a listening UNIX socket": "(s := socket.socket(socket.AF_UNIX)).bind('\\0%d' % os.getpid()) or s.listen() or s.fileno()",
     "a listening TCP socket": "(s := socket.socket()).listen() or s.fileno()",
 }
 

@@ -226,7 +226,7 @@ def test_waiting_for_a_service(serve: Callable[..., Server]) -> None:
 
 
 def test_a_crowd_at_the_door_is_waited_for(directory: Path) -> None:
-    """While too many others wait to be accepted, a call comes again, whatever its `connect_timeout`; the loop continues."""
+    """While too many others wait to be accepted, a call tries again, whatever its `connect_timeout`."""
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(str(directory / "tool.sock"))
         listener.listen(0)

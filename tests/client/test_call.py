@@ -1,4 +1,4 @@
-"""Calls against servers that answer one thing, or nothing: every wait ends, and every end is known or reported unknown."""
+"""Calls against servers that answer one thing, or nothing: every wait ends, an end is known or reported as unknown."""
 
 from __future__ import annotations
 

@@ -70,16 +70,19 @@ def test_a_refusal_is_raised(directory: Path) -> None:
 
 def test_another_answer_violates_the_protocol(directory: Path) -> None:
     """A notice before the answer is none."""
-    with answering(directory, HELLO, m.Notice("n", ""), m.Calls(b"[]")) as path:
-        with pytest.raises(ProtocolError, match="the server answered PING with Calls"):
-            ping(path)
+    reason = "the server answered PING with Calls"
+    with (
+        answering(directory, HELLO, m.Notice("n", ""), m.Calls(b"[]")) as path,
+        pytest.raises(ProtocolError, match=reason),
+    ):
+        ping(path)
 
 
 def test_a_server_that_closes_has_not_answered(directory: Path) -> None:
     """As a bridge does whose program exits."""
-    with answering(directory) as path:
-        with pytest.raises(ServiceUnavailable, match="closed the connection without an answer"):
-            ping(path)
+    reason = "closed the connection without an answer"
+    with answering(directory) as path, pytest.raises(ServiceUnavailable, match=reason):
+        ping(path)
 
 
 def test_a_server_that_is_silent_is_given_up(directory: Path) -> None:
