@@ -76,7 +76,7 @@ def test_ends_as_a_local_run(tool: Server, tmp_path: Path, mode: tuple[str, ...]
 
 OPENED = {
     "O_PATH": "os.open('/etc/passwd', os.O_PATH)",
-    "a listening UNIX socket": "(s := socket.socket(socket.AF_UNIX)).bind('\\0%d' % os.getpid()) or s.listen() or s.fileno()",
+    "a listening UNIX socket": "(s := socket.socket(socket.AF_UNIX)).bind('\\0%d' % os.getpid()) or s.listen() or s.fileno()",  # noqa: E501 one expression
     "a listening TCP socket": "(s := socket.socket()).listen() or s.fileno()",
 }
 
