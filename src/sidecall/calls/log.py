@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-MAX_REPEATED = 20
+MAX_REPEATED = 500
 """Lines of one kind that are written within a second; a client must not fill the disk."""
 
 
