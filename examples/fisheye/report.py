@@ -1,6 +1,6 @@
 """Print a table of what the pipeline did: frame, stage, seconds, and where it ran.
 
-Everything is read from what the jobs left in the work directory: times/STAGE/NAME.tsv is Snakemake's own measurement, and
+Everything is read from the work directory: times/STAGE/NAME.tsv is Snakemake's own measurement, and
 logs/STAGE/NAME.txt what the stage's program said about itself.
 """
 

@@ -63,7 +63,7 @@ except ImportError:
         return ctypes.string_at(value, length.value)
 
     def trim_heap() -> None:
-        """Return the free pages of the heap to the kernel, if libc does not do that by itself. Source: malloc_trim(3)."""
+        """Return free pages of the heap to the kernel, where libc does not do that by itself: malloc_trim(3)."""
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)

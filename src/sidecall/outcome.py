@@ -1,7 +1,7 @@
 """How a call ended, and which exit code that is. Pure: no process is touched here.
 
 A call is *exited n*, *signaled s*, *timed out*, *refused* or *lost*; they are never mixed up, and only the first two
-describe the command's own end. One more: *output-failed*, the command exited with 0 but its output could not be created.
+describe the command's own end. One more is *output-failed*: it exited with 0, but its output could not be created.
 """
 
 from __future__ import annotations

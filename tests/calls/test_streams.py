@@ -25,7 +25,7 @@ def kinds(modes: tuple[int, int, int], *, wants_stdin: bool) -> list[object]:
     async def main() -> list[object]:
         streams = ClientStreams(asyncio.get_running_loop(), CHANNEL, modes, lambda: None)
         sources = streams.open(wants_stdin=wants_stdin)
-        found = [
+        found: list[object] = [
             source if source < 0 else os.readlink(f"/proc/self/fd/{source}").partition(":")[0] for source in sources
         ]
         streams.close()

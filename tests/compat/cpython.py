@@ -1,6 +1,6 @@
 """Runs CPython's own tests of subprocess and asyncio.subprocess with each command started by `sidecall exec`.
 
-Each Popen executes `sidecall exec SERVICE` in front of its arguments, with the variables that it sets passed on; everything else
+Each Popen executes `sidecall exec SERVICE` in front of its arguments and passes on the variables that it sets. All else
 (descriptors, working directory, process groups, preexec_fn) applies to the client, as for any local program. The tests
 compare what they get with what a local process gives, so each failure is a difference, or something that cannot cross.
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from typing import Any
 
 NOT_RAISED = (
     "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
@@ -65,7 +66,7 @@ def wrap_popen(sidecall: str, service: str) -> None:
     original = subprocess.Popen.__init__
     base = dict(os.environ)
 
-    def start(self, args, *rest, **options):  # noqa: ANN001, ANN002, ANN003, ANN202 the signature of Popen
+    def start(self: Any, args: Any, *rest: Any, **options: Any) -> None:
         if isinstance(args, (str, bytes)) or hasattr(args, "__fspath__"):
             args = [args]
         args = list(args)

@@ -197,7 +197,7 @@ def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: 
     for path in (data, victim, private):
         path.mkdir()
     data.chmod(0o777)
-    swap = [sys.executable, "-c", SWAP, data, victim]
+    swap = [sys.executable, "-c", SWAP, str(data), str(victim)]
     with ExitStack() as stack, subprocess.Popen(swap, stdout=subprocess.PIPE) as swapper:
         assert swapper.stdout is not None
         swapper.stdout.readline()
@@ -210,10 +210,10 @@ def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: 
                 own.mkdir()
                 with Paths(VolumeMap([volume], ()), str(own), scratch) as paths:
                     try:
-                        path = paths.use(OUT, os.fsencode(data / f"out{i}"))
+                        given = paths.use(OUT, os.fsencode(data / f"out{i}"))
                     except Exception:
                         continue
-                    Path(os.fsdecode(path)).write_bytes(b"mine")
+                    Path(os.fsdecode(given)).write_bytes(b"mine")
                     assert paths.commit() == ""
                     assert (data / f"out{i}").read_bytes() == b"mine"
                     committed += 1

@@ -59,7 +59,7 @@ def test_all_is_removed_and_no_link_followed(tmp_path: Path) -> None:
 def test_a_scratch_directory_of_any_depth_is_removed(
     serve: Callable[..., Server], sidecall: Run, directory: Path, temporary: Path
 ) -> None:
-    """A command that makes directories in directories ends as it ended, and leaves none of them; nor does the server."""
+    """A command that makes directories in directories leaves none of them; nor does the server."""
     (directory / "x.toml").write_text(CONFIG.format(name="x"))
     server = serve("-v", "--config", str(directory / "x.toml"))
     assert sidecall("exec", "x", "deep").returncode == 0

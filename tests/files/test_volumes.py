@@ -69,7 +69,7 @@ def test_nonsense_is_refused(entry: bytes) -> None:
 
 
 def test_a_caller_tells_of_every_directory_on_the_way(tmp_path: Path) -> None:
-    """The directories above each word and the working directory, once each; files and what is not there are left out."""
+    """The directories above each argument and the working directory, once each; files are left out."""
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()

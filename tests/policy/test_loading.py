@@ -164,7 +164,7 @@ def test_a_plan_is_what_was_declared(tmp_path: Path) -> None:
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
-    """A socket, a working directory, a program and an audit log that are named relatively are beside the configuration."""
+    """Relative sockets, working directories, programs and audit logs start at the configuration's directory."""
     service = offered(
         tmp_path,
         '[service]\nname = "s/x.sock"\naudit = "log"\n[[listen]]\nname = "./y"\n[commands.c]\nargv = ["./run"]\n'

@@ -74,7 +74,7 @@ def test_what_is_refused_and_why(request_: Call, code: int, reason: str) -> None
 
 
 def test_who_wins_when_several_set_the_same() -> None:
-    """The caller's variable, where allowed, is over the declared one, and that over the server's; so are directories."""
+    """The client's variable, where allowed, overrides the declared one, and that the server's; so do directories."""
     made = plan(SERVICE, call(b"open", env=(b"B=caller=1",)), {b"A": b"server", b"B": b"server", b"C": b"server"})
     assert made.environ == {b"A": b"declared", b"B": b"caller=1", b"C": b"server"}
     assert made.directory == b"/declared"

@@ -36,7 +36,7 @@ class Progress(m.Message):
 
 
 m.FEATURES = frozenset({FEATURE})
-options.CALL_OPTIONS += (b"colour",)
+vars(options)["CALL_OPTIONS"] = (*options.CALL_OPTIONS, b"colour")
 for _table in states.TRANSITIONS.values():
     for _state, _moves in _table.items():
         if _state in {states.READY, states.WAITING, states.RUNNING}:
@@ -48,8 +48,8 @@ from sidecall.client import attempt, outcome  # noqa: E402
 from sidecall.server.service import CallService  # noqa: E402
 from sidecall.transport.channel import Channel  # noqa: E402
 
-outcome._KINDS[FROZEN] = outcome.EXITED
-_send, _message, _load, _call_options = Channel.send, End.message, CallService.load, attempt.call_options
+outcome._KINDS[FROZEN] = "exited"
+_send, _message, _load, _call_options = Channel.send, End.message, CallService.load, options.call_options
 
 
 def send(channel: Channel, *messages: m.Message, **descriptors: Any) -> None:
@@ -84,9 +84,9 @@ def call_options(*given: Any, **named: Any) -> tuple[bytes, ...]:
 
 
 Channel.send = send  # type: ignore[method-assign, assignment]
-End.message = exit_message  # type: ignore[method-assign]
-CallService.load = load  # type: ignore[method-assign]
-attempt.call_options = call_options
+End.message = exit_message  # type: ignore[method-assign, assignment]
+CallService.load = load  # type: ignore[method-assign, assignment]
+vars(attempt)["call_options"] = call_options
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,6 +21,7 @@ class Failing(socket.socket):
     failures = 1
 
     def accept(self) -> tuple[socket.socket, object]:
+        """Fail once, then accept."""
         if Failing.failures:
             Failing.failures -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))

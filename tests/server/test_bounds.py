@@ -65,7 +65,7 @@ def connect(server: Server) -> socket.socket:
 
 
 def test_unfinished_calls_hold_little(configured: Callable[..., Server], sidecall: Run) -> None:
-    """Connections with all but one byte of the largest call: most are refused with 75, and a stranger's call goes on."""
+    """Connections with all but one byte of the largest call: most are refused with 75; a call goes on."""
     server = configured("bytes-per-caller = 8_000_000")
     before = memory(server)
     call = encode(m.Call(b"true", (b"x" * (m.CALL_LIMIT - 100),), (), b"", b"", (), (), 0, 0, 0))
@@ -156,7 +156,7 @@ def test_lines_of_one_kind_are_bounded() -> None:
     assert written == [""] * MAX_REPEATED + [None] * 80
     assert rate.allows("b") == ""
     now[0] = 1.5
-    assert rate.allows("a") == f" omitted=80"
+    assert rate.allows("a") == " omitted=80"
     assert rate.allows("a") == ""
 
 

@@ -99,13 +99,13 @@ def test_a_message_larger_than_the_buffer_of_the_socket_is_sent(driver: Driver) 
         for fd in fds:
             os.close(fd)
     end.channel.close()
-    while piece := socket.recv_fds(end.server, 1 << 20, 4):
-        for fd in piece[1]:
+    while received := socket.recv_fds(end.server, 1 << 20, 4):
+        for fd in received[1]:
             os.close(fd)
             passed += 1
-        if not piece[0]:
+        if not received[0]:
             break
-        data += piece[0]
+        data += received[0]
     end.server.close()
     assert data == encode(HELLO) + encode(call) + PASS
     assert passed == 1
