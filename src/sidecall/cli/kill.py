@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall kill NAME CALL..."
 ABOUT = """\
-Stop calls of the service NAME as if their callers had gone: one that waits is dropped; one that runs gets TERM, the
-grace period, and KILL for all that it started. Its caller learns how it ended. `sidecall status` lists the calls; you
-may stop your own, or any if you are root or run the service."""
+Cancel calls of service NAME. A waiting call is dropped; a running one gets SIGTERM and, after the grace period, SIGKILL
+for all its processes. Its client exits with the status of the command. You can cancel the calls that `sidecall status`
+lists."""
 
 OPTIONS: tuple[Option, ...] = ()
 

@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
        sidecall serve --allow-any NAME
-       sidecall serve [--max-children N] NAME APP [ARG...]"""
+       sidecall serve [--max-children N] NAME PROGRAM [ARG...]"""
 ABOUT = """\
-Offer the commands of a configuration file, or any command (for development: whoever may connect may run anything),
-or wire one app to each caller as a bridge."""
+Serve the commands of a configuration file, or any command (for development: every caller that the socket admits can run
+anything), or run one program per connection (bridge mode)."""
 
 OPTIONS = (
-    Option("--config", "FILE", "offer the commands that FILE (TOML) declares"),
-    Option("--check", "", "only check the configuration"),
-    Option("--volume", "NAME=PATH", "with --config: where a declared volume is on this side; repeatable"),
-    Option("--allow-any", "NAME", "offer any command under NAME; for development"),
+    Option("--config", "FILE", "serve the commands that FILE (TOML) declares"),
+    Option("--check", "", "check the configuration and exit"),
+    Option("--volume", "NAME=PATH", "with --config: mount point of a declared volume in this container; repeatable"),
+    Option("--allow-any", "NAME", "serve any command as NAME; for development"),
     Option("--slots", "N", "with --allow-any: calls that run at once [default: 64]"),
-    Option("--queue", "N", "with --allow-any: calls that may wait; 1000 by default"),
-    Option("--grace", "SECONDS", "with --allow-any: time between TERM and KILL; 10 by default"),
-    Option("--drain", "SECONDS", "with --allow-any: time that running calls have after TERM; 5 by default"),
-    Option("--max-children", "N", "bridge: apps that run at once; 1 by default"),
-    Option("-v, --verbose", "", "log each call on stderr"),
+    Option("--queue", "N", "with --allow-any: calls that can wait [default: 1000]"),
+    Option("--grace", "SECONDS", "with --allow-any: time between SIGTERM and SIGKILL [default: 10]"),
+    Option("--drain", "SECONDS", "with --allow-any: time for running calls after SIGTERM [default: 5]"),
+    Option("--max-children", "N", "bridge: programs that run at once [default: 1]"),
+    Option("-v, --verbose", "", "log each call to stderr"),
 )
 _GOES_WITH = {
     "check": "config",
