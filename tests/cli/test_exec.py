@@ -748,7 +748,9 @@ def test_200_callers_are_served_in_order(tool: Server, directory: Path) -> None:
     waited = [words[2] for words in log if words[3] == "queued"]
     started = [words[2] for words in log if words[3] == "started"]
     assert len(waited) == 196
-    assert [call for call in started if call in set(waited)] == waited
+    order = [waited.index(call) for call in started if call in set(waited)]
+    assert sorted(order) == list(range(196))
+    assert all(abs(place - number) < 4 for place, number in enumerate(order))  # four programs are executed at once
 
 
 def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Server], sidecall: Run) -> None:
