@@ -750,7 +750,8 @@ def test_200_callers_are_served_in_order(tool: Server, directory: Path) -> None:
     assert len(waited) == 196
     order = [waited.index(call) for call in started if call in set(waited)]
     assert sorted(order) == list(range(196))
-    assert all(abs(place - number) < 4 for place, number in enumerate(order))  # four programs are executed at once
+    for place, number in enumerate(order):  # of four calls that have a slot each can be the first to be executed
+        assert sum(later < number for later in order[place:]) < 4
 
 
 def test_a_waiting_caller_is_told_and_can_be_interrupted(serve: Callable[..., Server], sidecall: Run) -> None:
