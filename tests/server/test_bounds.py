@@ -139,13 +139,15 @@ def test_who_is_not_let_in_is_refused_before_anything_is_read(
 ) -> None:
     """The kernel reports who connects; a client that sends nothing holds nothing."""
     directory.chmod(0o755)
-    server = configured("callers = [3000]")
+    server = configured('callers = [3000]\naudit = "audit"')
     ask = (
         "import os, socket, sys; os.setgid(4000); os.setuid(4000); sock = socket.socket(socket.AF_UNIX);"
         "sock.connect(sys.argv[1]); [sys.stdout.buffer.write(data) for data in iter(lambda: sock.recv(65536), b'')]"
     )
     done = subprocess.run([sys.executable, "-c", ask, server.path], capture_output=True, check=True, timeout=60)
     assert b"uid 4000" in done.stdout
+    (line,) = map(json.loads, (directory / "audit").read_text().splitlines())
+    assert (line["uid"], line["outcome"], line["code"]) == (4000, "refused", 77)
 
 
 def test_lines_of_one_kind_are_bounded() -> None:

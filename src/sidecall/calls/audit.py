@@ -15,7 +15,8 @@ from sidecall.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecall.calls.call import Call
+    from sidecall.calls.call import Call, Owner
+    from sidecall.errors import SidecallError
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
 """Without O_NONBLOCK the opening of a FIFO waits for a reader. Source: fifo(7)."""
@@ -55,11 +56,19 @@ class Audit:
         """Write the line of a call that has ended; log one that cannot be written immediately."""
         if event not in FINAL:
             return
-        head: dict[str, object] = {"time": _now(), "call": call.id, "listener": call.owner.listener}
-        head |= {"uid": call.owner.peer.uid, "gid": call.owner.peer.gid}
+        head = {"time": _now(), "call": call.id} | _whose(call.owner)
         outcome = {} if event == ENDED else {"outcome": event}
         asked = {"command": call.command, "environment": call.environment_names(), "parameters": call.parameters}
-        line = self._render(head | outcome | fields | asked).encode(errors="backslashreplace") + b"\n"
+        self._write(head | outcome | fields | asked)
+
+    def record_refusal(self, owner: Owner, error: SidecallError) -> None:
+        """Write the line of a connection that is refused before it has sent a call."""
+        if self.is_kept:
+            refusal = {"outcome": "refused", "code": error.code, "reason": error.reason, "rule": error.rule}
+            self._write({"time": _now()} | _whose(owner) | refusal)
+
+    def _write(self, fields: Mapping[str, object]) -> None:
+        line = self._render(fields).encode(errors="backslashreplace") + b"\n"
         try:
             write_now(self._fd, b"\n" + line if self._is_torn else line)
             self._is_torn = False
@@ -72,6 +81,10 @@ class Audit:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _whose(owner: Owner) -> dict[str, object]:
+    return {"listener": owner.listener, "uid": owner.peer.uid, "gid": owner.peer.gid}
 
 
 def _as_json(fields: Mapping[str, object]) -> str:

@@ -193,9 +193,12 @@ class CallService:
         self._bytes[owner.key] += size
 
     def log_refusal(self, owner: Owner, error: SidecallError) -> None:
-        """Log that a connection without a call has been refused."""
-        omitted = self._refusals.allows(owner.key) if self._is_verbose else None
-        if omitted is not None:
+        """Log and audit that a connection without a call has been refused."""
+        omitted = self._refusals.allows(owner.key)
+        if omitted is None:
+            return
+        self._audit.record_refusal(owner, error)
+        if self._is_verbose:
             fields = {"uid": owner.peer.uid, "listener": owner.listener, "code": error.code, "reason": error.reason}
             log(f"connection refused {key_value_pairs(fields)}{omitted}")
 
