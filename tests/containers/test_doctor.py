@@ -126,7 +126,7 @@ def test_the_volume_is_read_only(pod: Pod) -> None:
     assert "callers can do with a read-only volume; a service needs it writable" in other
     started = caller.exec("sh", "-c", "sidecall serve --allow-any other; echo $?")
     assert started.stdout.strip() == "78"
-    assert "mount the volume writable where the service runs" in started.stderr
+    assert "mount the volume writable in the server's container" in started.stderr
 
 
 def test_everybody_may_write_to_the_volume(pod: Pod) -> None:

@@ -43,7 +43,7 @@ def test_a_killed_rule_takes_its_tool_along(tool: Server, tmp_path: Path) -> Non
         time.sleep(0.05)
     pid = int((tmp_path / "tool").read_text())
     os.kill(parent_of(caller_of(tmp_path)), signal.SIGKILL)
-    tool.await_log("signaled 9 after")
+    tool.await_log("outcome=signaled value=9")
     assert not Path(f"/proc/{pid}").exists()
     assert snakemake.wait(60) != 0
 

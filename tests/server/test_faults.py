@@ -51,3 +51,19 @@ def test_stopped_processes_hold_up_nothing(serve: Callable[..., Server], stopped
 def wait_for_exit(pidfd: int) -> None:
     """Wait until a process has exited; the test's own timeout bounds it."""
     select.select([pidfd], [], [])
+
+
+def test_a_client_is_missed_while_the_start_is_not_reported(serve: Callable[..., Server]) -> None:
+    """Its descriptors are still in the socket for all that the server knows: a stopped supervisor has not reported."""
+    server = serve("-v", "--allow-any", "x", "--grace", "0.1")
+    warm = start("x", "true")
+    warm.communicate(timeout=60)
+    (fork_server,) = children_of(server.process.pid)
+    (supervisor,) = children_of(fork_server)
+    os.kill(supervisor, signal.SIGSTOP)
+    client = start("x", "sleep", "600")
+    server.await_log("received", 2)
+    client.kill()
+    client.communicate(timeout=60)
+    server.await_log("lost")
+    server.stop()

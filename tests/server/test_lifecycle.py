@@ -128,7 +128,7 @@ def test_a_socket_can_be_passed_on(directory: Path, sidecall: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "reason"), [("2", "one socket is needed"), ("1", "what was passed on is no listening")]
+    ("count", "reason"), [("2", "one socket is needed"), ("1", "the inherited descriptor is not a listening")]
 )
 def test_a_wrong_socket_is_a_mistake(directory: Path, count: str, reason: str) -> None:
     """What a service manager passes on has to be one listening socket: 78."""

@@ -124,8 +124,9 @@ class Session:
     # What a call reports: see `calls.call.Follower`.
 
     def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> ClientStreams:
-        """Return the call's streams."""
-        self._stop_waiting()
+        """Return the streams; a socket with descriptors in it is watched until a supervisor has taken them."""
+        self._stop_explaining()
+        self._watch_hang_up()
         self._streams = ClientStreams(self._loop, self.channel, modes, on_change)
         return self._streams
 
@@ -133,12 +134,12 @@ class Session:
         """Report that the call waits. A socket with descriptors in it is not read, so it is watched for a hang-up."""
         self._send(m.Queued(ahead))
         self._wait_timer = self._loop.call_later(EXPLAIN_WAIT_AFTER, self._explain_wait)
-        if self.channel.has_descriptors:
-            self._service.hang_ups.add(self.channel, self._on_hang_up)
+        self._watch_hang_up()
 
     def on_started(self, call_id: str) -> None:
         """Report that the command has been executed; its supervisor has received the descriptors by now."""
         if self.channel.has_descriptors:
+            self._service.hang_ups.remove(self.channel)
             self.channel.descriptors_taken()
         self._send(m.Started(call_id))
 
@@ -303,8 +304,11 @@ class Session:
         if self.call is not None and self.call.state == QUEUED:
             self._send(self._service.explain_wait(self.owner))
 
-    def _stop_waiting(self) -> None:
-        self._service.hang_ups.remove(self.channel)
+    def _watch_hang_up(self) -> None:
+        if self.channel.has_descriptors:
+            self._service.hang_ups.add(self.channel, self._on_hang_up)
+
+    def _stop_explaining(self) -> None:
         if self._wait_timer is not None:
             self._wait_timer.cancel()
             self._wait_timer = None
@@ -312,7 +316,8 @@ class Session:
     def _on_closed(self) -> None:
         """Let go of everything: nothing of a call waits for the garbage collector."""
         self._stop_timer()
-        self._stop_waiting()
+        self._stop_explaining()
+        self._service.hang_ups.remove(self.channel)
         self._service.forget(self)
         self.call = self._streams = self._offered = None
 

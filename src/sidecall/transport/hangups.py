@@ -32,8 +32,10 @@ class HangUps:
         loop.add_reader(self._epoll.fileno(), self._on_readable)
 
     def add(self, channel: ServerChannel, callback: Callable[[], None]) -> None:
-        """Watch a connection."""
+        """Watch a connection, if it is not watched yet."""
         fd = channel.socket.fileno()
+        if fd in self._watched:
+            return
         self._watched[fd] = callback
         self._epoll.register(fd, select.EPOLLRDHUP | select.EPOLLONESHOT)
 
