@@ -119,6 +119,7 @@ static const struct layout {
 #define DETAIL_CORE_DUMPED "core-dumped"
 #define DETAIL_STOPPED "stopped"
 #define DETAIL_TERMINATED "terminated"
+#define DETAIL_REASON "reason"
 #define DETAIL_QUEUED_US "queued-us"
 #define DETAIL_RUN_US "run-us"
 #define DETAIL_USER_US "user-us"

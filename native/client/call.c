@@ -112,16 +112,21 @@ static void on_refused(struct call *call, struct reader payload)
 }
 
 /* Record an end that is not the command's own, though it ran. */
-static void explain_end(struct outcome *outcome)
+static void explain_end(struct outcome *outcome, struct slice reason)
 {
+    static char text[sizeof OUTPUT_FAILED_TEXT + 2 + CONTROL_LIMIT];
+    size_t size = sizeof OUTPUT_FAILED_TEXT - 1;
     switch (outcome->kind) {
     case KIND_TIMED_OUT:
         fail(EXIT_TIMED_OUT, TIMED_OUT_TEXT);
         hint(TIMED_OUT_HINT);
         break;
     case KIND_OUTPUT_FAILED:
-        fail(EXIT_OUTPUT_FAILED, OUTPUT_FAILED_TEXT);
-        hint(OUTPUT_FAILED_HINT);
+        memcpy(text, OUTPUT_FAILED_TEXT ": ", size + 2);
+        if (reason.length > 0)
+            memcpy(text + size + 2, reason.bytes, reason.length);
+        size += reason.length > 0 ? 2 + reason.length : 0;
+        fail_as_told(EXIT_OUTPUT_FAILED, text, size, OUTPUT_FAILED_HINT, sizeof OUTPUT_FAILED_HINT - 1);
         break;
     case KIND_LOST:
         fail(EXIT_LOST, END_UNKNOWN_TEXT);
@@ -179,7 +184,7 @@ static void on_exit_message(struct call *call, struct reader payload)
     outcome->usage = (struct usage){find_number(payload, DETAIL_QUEUED_US), find_number(payload, DETAIL_RUN_US),
                                     find_number(payload, DETAIL_USER_US), find_number(payload, DETAIL_SYSTEM_US),
                                     find_number(payload, DETAIL_MAX_RSS)};
-    explain_end(outcome);
+    explain_end(outcome, find_detail(payload, DETAIL_REASON));
 }
 
 static void on_description(struct call *call, const struct message *message)

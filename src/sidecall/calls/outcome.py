@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sidecall.errors import one_line
 from sidecall.outcome import EXITED, OUTPUT_FAILED, SIGNALED, TIMED_OUT, from_wait_status
 from sidecall.protocol import messages as m
 from sidecall.protocol.options import details
@@ -74,6 +75,8 @@ class End:
             given["core_dumped"] = 1
         if self.stopped:
             given["stopped"] = self.stopped
+        if self.output_failed:
+            given["reason"] = one_line(self.output_failed)
         if self.process.terminated:
             given["terminated"] = self.process.terminated
         return m.Exit(_NUMBERS[self.kind], self._outcome.value, details(given))

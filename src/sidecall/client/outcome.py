@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sidecall import texts
-from sidecall.errors import EXIT_LOST, ProtocolError
+from sidecall.errors import EXIT_LOST, ProtocolError, one_line
 from sidecall.outcome import EXITED, LOST, OUTPUT_FAILED, SIGNALED, TIMED_OUT, Outcome, Usage
 from sidecall.protocol import messages as m
 from sidecall.protocol.options import STOPPED_BY, Details
@@ -47,6 +47,8 @@ def outcome_of(end: m.Exit, call_id: str) -> Outcome | ProtocolError:
         return ProtocolError(*texts.END_IMPOSSIBLE(ended=end.ended, value=end.value))
     details = Details(end.details)
     reason, hint = _EXPLAINED[kind]() if kind in _EXPLAINED else ("", "")
+    if kind == OUTPUT_FAILED and (told := one_line(details.text(b"reason"))):
+        reason = f"{reason}: {told}"
     values = {EXITED: end.value, SIGNALED: end.value, LOST: EXIT_LOST}
     return Outcome(
         kind,

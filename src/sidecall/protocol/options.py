@@ -27,6 +27,7 @@ EXIT_DETAILS = (
     b"core-dumped",
     b"stopped",
     b"terminated",
+    b"reason",
     b"queued-us",
     b"run-us",
     b"user-us",
@@ -84,6 +85,10 @@ class Details:
         """Return a decimal number; 0 if it is absent."""
         value = self._values.get(name, b"")
         return int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
+
+    def text(self, name: bytes) -> str:
+        """Return a text; empty if it is absent."""
+        return self._values.get(name, b"").decode(errors="backslashreplace")
 
     def choice(self, name: bytes, choices: Iterable[str]) -> str:
         """Return one of some words; an empty text if it is absent or another word."""

@@ -18,7 +18,7 @@ from sidecall.calls.call import Host, Owner
 from sidecall.calls.events import Events, LogReader
 from sidecall.calls.log import RateLimit, key_value_pairs, log
 from sidecall.calls.threads import run_in_thread
-from sidecall.errors import ConfigError, ServiceBusy, SidecallError, UsageError
+from sidecall.errors import CallDenied, ConfigError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
 from sidecall.policy.config import is_operator
 from sidecall.protocol.messages import Notice, Pong
@@ -193,11 +193,12 @@ class CallService:
         self._bytes[owner.key] += size
 
     def log_refusal(self, owner: Owner, error: SidecallError) -> None:
-        """Log and audit that a connection without a call has been refused."""
+        """Log that a connection without a call has been refused; audit a user who is not allowed."""
         omitted = self._refusals.allows(owner.key)
         if omitted is None:
             return
-        self._audit.record_refusal(owner, error)
+        if isinstance(error, CallDenied):
+            self._audit.record_refusal(owner, error)
         if self._is_verbose:
             fields = {"uid": owner.peer.uid, "listener": owner.listener, "code": error.code, "reason": error.reason}
             log(f"connection refused {key_value_pairs(fields)}{omitted}")

@@ -145,8 +145,6 @@ class Session:
 
     def on_ended(self, end: End) -> None:
         """Report how the call ended."""
-        if end.output_failed:
-            self._send(m.Notice(end.output_failed, ""))
         if end.process.terminated:
             self._send(_terminated(end.process.terminated))
         self._send(end.message())
