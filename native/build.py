@@ -1,4 +1,4 @@
-"""Compiles the native programs, one for each folder of native/ that has a main.c, into static binaries.
+"""Compiles the native programs, one for each directory of native/ that has a main.c, into static binaries.
 
 The compiler is `zig cc` (PyPI's ziglang), which brings the C library musl for every machine below: the binary needs
 neither a loader nor a library. Another compiler compiles for its own machine, with its own C library: linked in if that

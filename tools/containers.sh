@@ -14,7 +14,7 @@
 #          BUILD_FLAGS       for `$ENGINE build $BUILD_FLAGS …` (unquoted) where a build fetches packages
 #          CONTAINERS_CONF   only where podman does not start a container without it
 #
-# What was found out is kept in build/containers/; delete that folder to have it found out again.
+# What was found out is kept in build/containers/; delete that directory to have it found out again.
 # Exit status: 69 no engine and none can be installed, 64 usage.
 set -euo pipefail
 
@@ -212,7 +212,7 @@ certificate_bundle() { # the bundle this machine trusts, said by the usual varia
     done
 }
 
-# pip's own view of its settings (environment first, then files); a folder of this machine means nothing in a build.
+# pip's own view of its settings (environment first, then files); a directory of this machine means nothing in a build.
 pip_conf() {
     printf '[global]\ncert = /run/for-builds/ca.crt\n'
     { python3 -m pip config list 2>/dev/null || true; } | awk '

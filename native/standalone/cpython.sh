@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the CPython that the standalone executable holds: Debian's source, with Debian's patches, as a static library
-# on musl, and prints the folder that has it. Only what sidecall needs of its C modules is in it. Needs a Debian with
+# on musl, and prints the directory that has it. Only what sidecall needs of its C modules is in it. Needs a Debian with
 # its package sources; installs compilers as root. Done again only when this file changes.
 #
 # usage: native/standalone/cpython.sh
