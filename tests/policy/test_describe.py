@@ -97,3 +97,14 @@ def test_a_bound_of_zero_is_a_bound() -> None:
     service = Service("x", {"c": Command("c", (), parameters={"p": Parameter("p", "int", minimum=0, maximum=0.0)})})
     parameter = json.loads(describe(service))["commands"][0]["parameters"][0]
     assert (parameter["min"], parameter["max"]) == (0, 0)
+
+
+def test_only_volumes_that_an_offered_command_can_use_are_described() -> None:
+    """A caller learns nothing of the others, not even by a command that it is not offered."""
+    volumes = tuple(Volume(name, f"/{name}") for name in ("a", "b", "c"))
+    of_a = Command("x", (), parameters={"in": Parameter("in", "path", volumes=("a",))})
+    of_none = Command("y", (), parameters={"n": Parameter("n", "int")})
+    of_all = Command("z", (), pass_directory=True)
+    for commands, expected in (((of_a, of_none), ["a"]), ((of_none,), []), ((of_all,), ["a", "b", "c"])):
+        service = Service("s", {command.name: command for command in commands}, volumes=volumes)
+        assert list(json.loads(describe(service))["volumes"]) == expected

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sidecall.policy.plan import declared_command
 
 if TYPE_CHECKING:
+    from sidecall.files.volumes import Volume
     from sidecall.policy.config import Command, Service
     from sidecall.policy.parameters import Parameter
 
@@ -29,10 +30,17 @@ def describe(service: Service, name: str = "") -> bytes:
             "volumes": {
                 volume.name: {"path": volume.path, "access": "write" if volume.writable else "read"}
                 for volume in service.volumes
+                if any(_can_use(command, volume) for command in (service.commands or {}).values())
             },
             "commands": [_command(command) for command in chosen],
         }
     ).encode()
+
+
+def _can_use(command: Command, volume: Volume) -> bool:
+    """Tell whether a command can be given a directory or a file of a volume; no other one concerns its callers."""
+    rules = [parameter for parameter in command.parameters.values() if parameter.type == "path"]
+    return command.pass_directory or any(not rule.volumes or volume.name in rule.volumes for rule in rules)
 
 
 def _command(command: Command) -> dict[str, object]:
