@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,6 +172,7 @@ def test_memory_of_large_calls_is_returned(serve: Callable[..., Server]) -> None
     with connect(server, call(b"true", *BIG)) as sock:
         read_until(sock, m.Exit)
     before = resident(server.process.pid)
+    idle = len(os.listdir(f"/proc/{server.process.pid}/fd")) + 4  # and what a supervisor more has
     with contextlib.ExitStack() as open_sockets:
         first = open_sockets.enter_context(connect(server, call(b"sleep", b"60")))
         read_until(first, m.Started)
@@ -181,6 +183,8 @@ def test_memory_of_large_calls_is_returned(serve: Callable[..., Server]) -> None
             if number < 30:  # of the others some are refused: one user can have the server hold 64 MiB
                 read_until(sock, m.Queued)
         assert resident(server.process.pid) > before + 30 * sum(map(len, BIG))
+    while len(os.listdir(f"/proc/{server.process.pid}/fd")) > idle:  # until the server has let go of all of them
+        time.sleep(0.01)
     for arguments, answer in (((*BIG, b"\0"), m.Refused), (BIG, m.Exit)):
         for _ in range(200):
             with connect(server, call(b"true", *arguments)) as sock:
