@@ -148,6 +148,11 @@ DESCRIPTORS_LOST = 1
 """The REFUSED code that asks the caller to come again with relayed streams; never an exit code."""
 
 
+def refusal_code(error: SidecallError) -> int:
+    """Return the code of the REFUSED message for an exception; see `refusal`."""
+    return DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
+
+
 def refusal(code: int, reason: str, hint: str) -> SidecallError:
     """Return the exception for a REFUSED message; a code that is not in the table is a `ProtocolError`."""
     if code == DESCRIPTORS_LOST:

@@ -27,12 +27,12 @@ from sidecall.calls.outcome import End, signaled_before_start
 from sidecall.calls.preparation import check, prepare
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import (
-    DESCRIPTORS_LOST,
     DescriptorsLost,
     ServiceBusy,
     ServiceUnavailable,
     SidecallError,
     one_line,
+    refusal_code,
 )
 from sidecall.policy import plan as policy
 from sidecall.protocol import messages as m
@@ -407,8 +407,8 @@ class Call:
         if self.has_started:
             self._lose(error.reason)
             return
-        code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
-        self._move("refuse", code=code, reason=error.reason, rule=error.rule or type(error).__name__)
+        rule = error.rule or type(error).__name__
+        self._move("refuse", code=refusal_code(error), reason=error.reason, rule=rule)
         self._follower.on_refused(error)
 
     def _lose(self, reason: str) -> None:

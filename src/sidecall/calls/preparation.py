@@ -63,7 +63,7 @@ def prepare(service: Service, call: Call, timeout: float | None, call_id: str, d
     command = policy.command_of(service, call)
     with ExitStack() as making:
         private = scratch = ""
-        if command is not None and (command.scratch or _names_files(command)):
+        if command is not None and command.needs_directory:
             private = directories.directory(call_id)
             making.callback(remove, private)
             scratch = _scratch(private, command) if command.scratch else ""
@@ -80,10 +80,6 @@ def prepare(service: Service, call: Call, timeout: float | None, call_id: str, d
 def own_environment() -> dict[bytes, bytes]:
     """Return the server's own environment, as it was at the first call: `os.environb` copies it name by name."""
     return dict(os.environb)
-
-
-def _names_files(command: Command) -> bool:
-    return command.pass_directory or any(parameter.type == "path" for parameter in command.parameters.values())
 
 
 def _owner(command: Command) -> tuple[int, int] | None:

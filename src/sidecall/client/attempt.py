@@ -175,7 +175,7 @@ class Attempt:
         if m.RELAYED in self._plan.modes:
             self._open_relay()
         passed = self._passed()
-        hello = m.Hello(m.VERSION, (), tuple(sorted(m.FEATURES)), f"sidecall {__version__}")
+        hello = m.hello(f"sidecall {__version__}")
         try:
             self._channel.send(hello, self._call())
         except LocalProtocolError as error:

@@ -111,7 +111,7 @@ def _ask(path: str, question: m.Message, connect_timeout: float, timeout: float)
     with connect(path, connect_timeout) as sock:
         began = time.monotonic()
         connection = Connection(CLIENT)
-        hello = connection.send(m.Hello(m.VERSION, (), tuple(sorted(m.FEATURES)), f"sidecall {__version__}"))
+        hello = connection.send(m.hello(f"sidecall {__version__}"))
         software = ""
         try:
             sock.sendall(hello + connection.send(question))

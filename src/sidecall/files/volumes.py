@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sidecall.errors import CallDenied, ProtocolError
@@ -68,8 +69,12 @@ class VolumeMap:
         if not directories:
             self._roots = {os.fsencode(volume.path): volume for volume in volumes}
             return
-        known = _identities(volumes)
+        known = self._known
         self._roots = {path: known[identity] for path, identity in self._directories.items() if identity in known}
+
+    @cached_property
+    def _known(self) -> Mapping[Identity, Volume]:
+        return _identities(self._volumes)
 
     def resolve(self, path: bytes, shown: str = "") -> VolumePath:
         """Return where a caller's absolute path lies.
@@ -102,7 +107,7 @@ class VolumeMap:
         """
         if len(self._volumes) == 1:
             return self._volumes[0]
-        known = _identities(self._volumes)
+        known = self._known
         path = os.readlink(f"/proc/self/fd/{fd}")
         opened, named = os.fstat(fd), os.stat(path)
         if (opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino):

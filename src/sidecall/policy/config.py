@@ -75,6 +75,12 @@ class Command:
     home: str = ""
     run_as: RunAs = field(default_factory=RunAs)
 
+    @property
+    def needs_directory(self) -> bool:
+        """Tell whether each call needs a directory of its own: for its files, or for links to those that it names."""
+        takes_path = any(parameter.type == "path" for parameter in self.parameters.values())
+        return self.scratch or self.pass_directory or takes_path
+
 
 @dataclass(frozen=True)
 class Listen:

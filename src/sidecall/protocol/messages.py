@@ -107,6 +107,11 @@ class Hello(Message):
     software: text
 
 
+def hello(software: str) -> Hello:
+    """Return this side's HELLO: it needs nothing of the peer, and knows what `FEATURES` has."""
+    return Hello(VERSION, (), tuple(sorted(FEATURES)), software)
+
+
 @_message(2, CALL_LIMIT)
 class Call(Message):
     """Ask for one command to be run. `options` are NAME=VALUE: see `options.py`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from sidecall.transport.listener import BACKLOG
+
 if TYPE_CHECKING:
     import asyncio
     import socket
@@ -14,9 +16,6 @@ _TRANSIENT_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _RETRY_AFTER = 0.1
 """Seconds to wait if there is no descriptor left for another connection."""
-
-_BACKLOG = 4096
-"""Connections that can wait: see `transport.listener`."""
 
 _AT_ONCE = 64
 """Connections to accept before other work on the loop."""
@@ -59,7 +58,7 @@ class Acceptor:
 
     def drain(self) -> None:
         """Accept the pending connections, then stop."""
-        for _ in range(_BACKLOG // _AT_ONCE):  # what was waiting; more can come than are taken
+        for _ in range(BACKLOG // _AT_ONCE):  # what was waiting; more can come than are taken
             if not self._take():
                 break
         self.pause()

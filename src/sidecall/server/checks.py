@@ -13,7 +13,7 @@ from sidecall.supervise.executable import find_executable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecall.policy.config import Command, Service
+    from sidecall.policy.config import Service
 
 MIN_DESCRIPTORS = 64
 """Descriptors that a server needs for itself and a few calls."""
@@ -33,7 +33,7 @@ def check_machine(service: Service) -> None:
         )
     if not os.path.isdir("/proc/self/fd"):
         raise ConfigError("/proc is not mounted", "mount it: the server finds the processes of a call there")
-    if any(map(_needs_directory, (service.commands or {}).values())):
+    if any(command.needs_directory for command in (service.commands or {}).values()):
         try:
             writable_directory()
         except SidecallError as error:
@@ -51,7 +51,3 @@ def problems(service: Service) -> Iterator[str]:
             find_executable(program, {**os.environ, **command.environment})
         except SidecallError as error:
             yield f"commands.{name}: {error.reason}"
-
-
-def _needs_directory(command: Command) -> bool:
-    return command.scratch or any(parameter.type == "path" for parameter in command.parameters.values())

@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 _SHOWN = 3
 """Calls that are named as those that hold the slots."""
 
-TOO_MANY = ServiceBusy("this user has too many connections to the service", "try again later")
-
+TOO_MANY = ("this user has too many connections to the service", "try again later")
 
 _LARGE = 64 * 1024
 """Bytes of a call after which the heap is trimmed: glibc keeps the free pages below a block that is in use."""
@@ -175,7 +174,7 @@ class CallService:
             if self._admission.closed:
                 raise ServiceBusy(*SHUTTING_DOWN)
             if self._connections[key] > self.config.per_caller:
-                raise TOO_MANY
+                raise ServiceBusy(*TOO_MANY)
             session.offer()
         except SidecallError as error:
             session.refuse(error, at_once=self._connections[key] > 2 * self.config.per_caller)
@@ -278,9 +277,10 @@ def _can_see(asker: Owner, owner: Owner) -> bool:
 
 def _parents(config: Service) -> list[str]:
     """Return the directories in which a server has directories of its own."""
+    parents = [volume.path for volume in config.volumes if volume.writable]
     with contextlib.suppress(SidecallError):
-        return [writable_directory(), *(volume.path for volume in config.volumes if volume.writable)]
-    return [volume.path for volume in config.volumes if volume.writable]
+        parents.append(writable_directory())
+    return parents
 
 
 def sockets(config: Service) -> list[tuple[str, int]]:

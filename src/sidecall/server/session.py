@@ -16,7 +16,7 @@ from sidecall.calls.admission import SHUTTING_DOWN
 from sidecall.calls.call import QUEUED, Call, Owner
 from sidecall.calls.eager import start_eager_task
 from sidecall.calls.streams import ClientStreams
-from sidecall.errors import DESCRIPTORS_LOST, DescriptorsLost, ProtocolError, ServiceBusy, SidecallError
+from sidecall.errors import ProtocolError, ServiceBusy, SidecallError, refusal_code
 from sidecall.policy import plan as policy
 from sidecall.policy.describe import describe
 from sidecall.protocol import messages as m
@@ -44,7 +44,7 @@ EXPLAIN_WAIT_AFTER = 5.0
 MAX_UNSENT = 2 * m.CALL_LIMIT
 """Bytes that can wait for a client to read them: more than two relayed streams have in flight, or an answer."""
 
-GREETING = m.Hello(m.VERSION, (), tuple(sorted(m.FEATURES)), f"sidecall {sidecall.__version__}")
+GREETING = m.hello(f"sidecall {sidecall.__version__}")
 
 
 class Session:
@@ -329,5 +329,4 @@ def _terminated(count: int) -> m.Notice:
 
 
 def _refused(error: SidecallError) -> m.Refused:
-    code = DESCRIPTORS_LOST if isinstance(error, DescriptorsLost) else error.code
-    return m.Refused(code, error.reason, error.hint)
+    return m.Refused(refusal_code(error), error.reason, error.hint)

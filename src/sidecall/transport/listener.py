@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_BACKLOG = 4096
+BACKLOG = 4096
 """Connections that can wait to be accepted; the kernel lowers it to net.core.somaxconn. Source: listen(2)."""
 
 
@@ -204,7 +204,7 @@ def _bind(path: str, mode: int) -> tuple[socket.socket, tuple[int, int] | None]:
                 sock.bind(address)
         finally:
             os.umask(umask)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         inode = _inode(temporary)
         os.rename(temporary, path)
     except BaseException as error:
