@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import SERVER
-
-if TYPE_CHECKING:
-    import socket
 
 SIDECALL = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall"))
 """The command under test: the standalone executable, for one, has to pass the same tests."""
@@ -130,6 +128,22 @@ def serve(directory: Path) -> Iterator[Callable[..., Server]]:
 def tool(serve: Callable[..., Server]) -> Server:
     """Return a service called `tool` that runs any command, four at once."""
     return serve("-v", "--allow-any", "tool", "--slots", "4", "--grace", "0.5")
+
+
+@pytest.fixture
+def lingering() -> Iterator[int]:
+    """Return a TCP socket whose last close(2) waits ten minutes: its peer does not read what is to be sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
+        peer, _ = listener.accept()
+        with peer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+            sock.setblocking(False)
+            try:
+                while True:
+                    sock.send(bytes(65536))
+            except BlockingIOError:
+                pass
+            yield sock.detach()
 
 
 @pytest.fixture(scope="session")

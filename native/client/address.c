@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -56,6 +57,9 @@ static bool explain(int error, const char *path, const char *directory)
     } else if (error == ENOENT) {
         fail(EXIT_UNAVAILABLE, SOCKET_MISSING_TEXT, path);
         hint(SOCKET_MISSING_HINT);
+    } else if (error == EAGAIN) {
+        fail(EXIT_UNAVAILABLE, NO_ANSWER_TEXT);
+        hint(NO_ANSWER_HINT);
     } else if (error != ECONNREFUSED && error != ENOTSOCK && error != ENOTDIR) {
         fail(EXIT_UNAVAILABLE, CANNOT_CONNECT_TEXT, path, error_text(error));
     } else if (stat(path, &status) != 0 || !S_ISSOCK(status.st_mode)) {
@@ -153,13 +157,22 @@ static int refuse_impostor(int sock, const char *path, const char *directory)
     return EXPLAINED;
 }
 
-/* Set *sock; return 0 or the error. */
-static int connect_once(const char *path, const char *directory, int *sock)
+/* Limit how long connect(2) and send(2) block; 0 for no limit: socket(7). */
+static void limit_sends(int sock, int64_t milliseconds)
+{
+    const struct timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+/* Set *sock, within some time; return 0 or the error. */
+static int connect_once(const char *path, const char *directory, int64_t milliseconds, int *sock)
 {
     *sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*sock < 0)
         return errno;
+    limit_sends(*sock, milliseconds > 0 ? milliseconds : 1);
     int error = connect_to(*sock, path, directory);
+    limit_sends(*sock, 0);
     if (error == 0)
         error = refuse_impostor(*sock, path, directory);
     if (error != 0)
@@ -174,19 +187,20 @@ int64_t milliseconds_now(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-int connect_to_service(const char *path, double connect_timeout)
+int connect_to_service(const char *path, double connect_timeout, double answer_timeout)
 {
     const char *directory = directory_of(path);
-    int64_t deadline = connect_timeout > 0 ? milliseconds_now() + (int64_t)(connect_timeout * 1000) : 0;
+    int64_t began = milliseconds_now(), deadline = began + (int64_t)(connect_timeout * 1000);
+    int64_t accepts_by = connect_timeout > 0 ? deadline : began + (int64_t)(answer_timeout * 1000);
     if (directory == NULL) {
         fail(EXIT_USAGE, PATH_TOO_LONG_TEXT, path);
         return -1;
     }
     for (;;) {
-        int sock, error = connect_once(path, directory, &sock);
+        int sock, error = connect_once(path, directory, accepts_by - milliseconds_now(), &sock);
         if (error == 0)
             return sock;
-        int64_t remaining = deadline > 0 ? deadline - milliseconds_now() : 0;
+        int64_t remaining = deadline - milliseconds_now();
         if (error == EXPLAINED || !explain(error, path, directory) || remaining <= 0)
             return -1;
         forget_failure();

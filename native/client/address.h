@@ -9,9 +9,11 @@
 /* Return the path of a service's socket: a name with a slash or ending in `.sock` is one already. NULL: a failure. */
 const char *socket_path(const char *name);
 
+#define ANSWER_TIMEOUT 30.0 /* seconds that a server has to accept, and for HELLO, unless there is a `--connect-timeout` */
+
 /* Return a socket that is connected to `path`, or -1, and a failure. Keeps trying for that many seconds while no
- * server is listening. */
-int connect_to_service(const char *path, double connect_timeout);
+ * server is listening. One that listens and does not accept has as many seconds, or `answer_timeout` if they are 0. */
+int connect_to_service(const char *path, double connect_timeout, double answer_timeout);
 
 /* Return the process at the other end. */
 struct ucred peer_of(int sock);

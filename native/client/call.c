@@ -27,7 +27,6 @@
 enum {
     PATIENCE = 2, /* signals that the server is trusted to act on: it kills the command at the second INT */
     IN_A_ROW = 5000, /* milliseconds between signals that are counted together: a command may use INT for itself */
-    ANSWER_TIMEOUT = 30000, /* milliseconds for HELLO, unless there is a `--connect-timeout` */
     REPORT_MARGIN = 30000, /* milliseconds after `--timeout` for the server's grace period, 10 s by default */
     FLUSH_TIME = 5000, /* milliseconds for output that a reader does not take, after the call was stopped */
     LAST_SIGNAL = 64,
@@ -391,13 +390,13 @@ void begin_attempt(struct call *call, int sock, enum plan plan)
     open_channel(&call->channel, sock);
     choose_modes(&call->request, call->types, call->no_stdin, plan);
     double connect_timeout = call->request.connect_timeout;
-    call->deadline = connect_timeout > 0 ? after(connect_timeout, 0) : after(0, ANSWER_TIMEOUT);
+    call->deadline = after(connect_timeout > 0 ? connect_timeout : ANSWER_TIMEOUT, 0);
 }
 
 /* One connection's worth of a call. */
 static void attempt(struct call *call, enum plan plan)
 {
-    int sock = connect_to_service(call->request.path, call->request.connect_timeout);
+    int sock = connect_to_service(call->request.path, call->request.connect_timeout, ANSWER_TIMEOUT);
     if (sock < 0)
         return;
     begin_attempt(call, sock, plan);

@@ -110,13 +110,15 @@ static int ping(const char *name, double connect_timeout, double timeout, bool i
     static struct line software, printable_name;
     struct message answer;
     const char *path = socket_path(name);
-    int sock = path != NULL ? connect_to_service(path, connect_timeout) : -1;
+    if (timeout <= 0)
+        timeout = DEFAULT_TIMEOUT;
+    int sock = path != NULL ? connect_to_service(path, connect_timeout, timeout) : -1;
     if (sock < 0)
         return print_failure();
     double began = seconds_now();
     open_channel(&channel, sock);
     send_ping(&channel);
-    if (!await_answer(&channel, path, began + (timeout > 0 ? timeout : DEFAULT_TIMEOUT), &answer, &software))
+    if (!await_answer(&channel, path, began + timeout, &answer, &software))
         return print_failure();
     set_line(&printable_name, name, strlen(name));
     return is_quiet ? 0 : print_reply(printable_name.text, &answer, &software, seconds_now() - began);

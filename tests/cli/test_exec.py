@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -15,12 +17,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from conftest import CLIENT, SIDECALL, both_modes, end, first_line, start, take_call
+from sidecall import run_async
+from sidecall.errors import ServiceUnavailable
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode, frame_at
 
@@ -101,6 +106,25 @@ def test_a_stale_socket_is_told_from_a_missing_one(directory: Path, sidecall: Ru
     done = sidecall("exec", "old", "true")
     assert done.returncode == 69
     assert done.stderr.decode().startswith(f"sidecall: no server is listening on {directory}/old.sock (stale socket)\n")
+
+
+@pytest.mark.parametrize("words", [("exec", "{}", "true"), ("connect", "{}", "true"), ("ping", "{}"), ("status", "{}")])
+def test_a_server_that_accepts_nothing_is_given_up(directory: Path, sidecall: Run, words: tuple[str, ...]) -> None:
+    """A stopped server has room for no more connections in the end, and connect(2) waits for room."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(directory / "odd.sock"))
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(directory / "odd.sock"))
+        subcommand, *rest = (word.format("odd") for word in words)
+        done = sidecall(subcommand, "--connect-timeout", "0.2", *rest)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (69, b"sidecall: the server does not answer"), done
+        with pytest.raises(ServiceUnavailable, match="does not answer"):
+            asyncio.run(run_async("odd", ["true"], connect_timeout=0.2))
 
 
 def test_a_peer_that_speaks_something_else_is_76(directory: Path, sidecall: Run) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 from sidecall.server.bridge import ucspi_environment
@@ -52,3 +54,22 @@ def test_one_connection_too_many_waits(serve: Callable[..., Server]) -> None:
         first.shutdown(socket.SHUT_WR)
         assert first.recv(10) == b""
         assert second.recv(10) == b"hello"
+
+
+def test_a_connection_that_was_not_accepted_does_not_hold_up_the_end(
+    serve: Callable[..., Server], lingering: int
+) -> None:
+    """Closing the listener drops it, and with it a descriptor that its client has sent: here one that lingers."""
+    server = serve("--max-children", "1", "echo", "cat")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        first.settimeout(20)
+        first.connect(str(server.path))
+        first.sendall(b"hello")
+        assert first.recv(10) == b"hello"
+        second.connect(str(server.path))
+        second.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lingering]))])
+        os.close(lingering)
+        server.process.terminate()
+        while server.path.exists():
+            time.sleep(0.01)
+    assert server.process.wait(60) == 0

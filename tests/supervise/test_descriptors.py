@@ -52,22 +52,6 @@ def null() -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.fixture
-def lingering() -> Iterator[int]:
-    """Return a TCP socket whose last close(2) waits ten minutes: its peer does not read what is to be sent."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
-        peer, _ = listener.accept()
-        with peer:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
-            sock.setblocking(False)
-            try:
-                while True:
-                    sock.send(bytes(65536))
-            except BlockingIOError:
-                pass
-            yield sock.detach()
-
-
 def test_streams_come_from_where_the_job_names() -> None:
     """Each of given, passed, dropped and same as stdout, for each stream; and nothing else is open in the command."""
     kinds = ("given", "passed", "dropped")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from sidecall.client.api import Streams, completed, request_for
 from sidecall.client.attempt import Attempt, Reports
 from sidecall.client.streams import stream_plans
 from sidecall.errors import DescriptorsLost
-from sidecall.transport.address import connect_once, pause_after
+from sidecall.transport.address import Patience, connect_once, pause_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,12 +97,12 @@ async def _wait(attempt: Attempt, done: asyncio.Event) -> None:
 
 async def _connect(path: str, connect_timeout: float) -> socket:
     """Do what `transport.address.connect` does."""
-    deadline = time.monotonic() + connect_timeout
+    patience = Patience(connect_timeout)
     while True:
         try:
-            return connect_once(path, blocking=False)
+            return connect_once(path, None)
         except OSError as error:
-            pause = pause_after(error, path, deadline)
+            pause = pause_after(error, path, patience)
         await asyncio.sleep(pause)
 
 

@@ -32,6 +32,7 @@ from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.options import call_options
 from sidecall.protocol.states import CLIENT, IDLE, SERVER, WAITING
+from sidecall.transport.address import ANSWER_TIMEOUT
 from sidecall.transport.channel import Channel
 from sidecall.transport.hangups import HangUps
 from sidecall.transport.relay import Relay
@@ -50,9 +51,6 @@ PATIENCE = 2
 
 IN_A_ROW = 5.0
 """Seconds between signals that are counted together: a command can use INT for itself."""
-
-ANSWER_TIMEOUT = 30.0
-"""Seconds for the server's HELLO, unless the request has a connect timeout."""
 
 REPORT_MARGIN = 30.0
 """Seconds after the timeout for the server's grace period, 10 s by default."""

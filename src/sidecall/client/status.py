@@ -108,7 +108,7 @@ def _unexpected(question: m.Message, answer: m.Message) -> ProtocolError:
 
 def _ask(path: str, question: m.Message, connect_timeout: float, timeout: float) -> tuple[str, m.Message, float]:
     """Return the server's software, its answer to a request, and how long that took, in seconds."""
-    with connect(path, connect_timeout) as sock:
+    with connect(path, connect_timeout, timeout) as sock:
         began = time.monotonic()
         connection = Connection(CLIENT)
         hello = connection.send(m.hello(f"sidecall {__version__}"))

@@ -50,10 +50,12 @@ class Acceptor:
         self._loop.remove_reader(self._listening.fileno())
 
     def replace(self, listening: socket.socket) -> None:
-        """Accept from another socket from now on; the old one can be closed already."""
+        """Accept the pending connections of the old socket, and those of another one from now on."""
+        was_open = self._is_open
+        self.drain()
         listening.setblocking(False)
         self._listening = listening
-        if self._is_open:
+        if was_open:
             self.start()
 
     def drain(self) -> None:

@@ -54,7 +54,7 @@ class Bridge:
     def receive(self, _listener: str, sock: socket.socket) -> None:
         """Start an app for a connection; while as many as allowed run, the others wait at the acceptor."""
         if self._ending:
-            sock.close()
+            self._supervisors.discard(sock)
             return
         task = asyncio.get_running_loop().create_task(self._serve(sock))
         self._apps[task] = None
@@ -83,18 +83,27 @@ class Bridge:
 
     async def _serve(self, sock: socket.socket) -> None:
         try:
-            with sock:
-                sock.setblocking(True)  # an app expects to wait in read(2)
-                environ = dict(os.environb) | ucspi_environment(sock, self._path)
-                streams = sock.fileno(), sock.fileno(), 2
-                job = Job(self._argv, environ, None, _GRACE, keep_background=False)
-                app = self._supervisors.spawn(job, streams, on_started=partial(self._log, "an app starts"))
+            app = self._start(sock)
             self._apps[cast("asyncio.Task[None]", asyncio.current_task())] = app
             ended = await app.ended()
         except SidecallError as error:
             log(error.reason)
             return
         self._log(f"an app ended with wait status {ended.status}")
+
+    def _start(self, sock: socket.socket) -> Process:
+        """Start an app on a connection. It has the last reference: to close that can block on what a client sent."""
+        try:
+            sock.setblocking(True)  # an app expects to wait in read(2)
+            environ = dict(os.environb) | ucspi_environment(sock, self._path)
+            streams = sock.fileno(), sock.fileno(), 2
+            job = Job(self._argv, environ, None, _GRACE, keep_background=False)
+            app = self._supervisors.spawn(job, streams, on_started=partial(self._log, "an app starts"))
+        except BaseException:
+            self._supervisors.discard(sock)
+            raise
+        sock.close()
+        return app
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._apps[task]

@@ -135,7 +135,7 @@ class ServerRunner:
         for name, listener in self._listeners.items():
             log(f"serving {listener.path} ({self._words[name]})")
         notify("READY=1")
-        watch = asyncio.create_task(self._watch_listeners(acceptors))
+        watch = asyncio.create_task(self._watch_listeners(acceptors, supervisors))
         watchdog = Watchdog(log)
         ending = await self._next_ending()
         watch.cancel()
@@ -146,7 +146,7 @@ class ServerRunner:
         for acceptor in acceptors:
             acceptor.drain()
         for listener in self._listeners.values():
-            listener.close()
+            listener.close(supervisors.discard)
         if ending == signal.SIGTERM:
             await self._idle_or_signal(self._server.drain)
         self._server.cancel(None)
@@ -158,17 +158,16 @@ class ServerRunner:
         _stop_listening_to_signals(loop)
         return -ending if ending == signal.SIGINT else self._code
 
-    async def _watch_listeners(self, acceptors: Sequence[Acceptor]) -> None:
+    async def _watch_listeners(self, acceptors: Sequence[Acceptor], supervisors: SupervisorPool) -> None:
         """Listen again where a socket has been removed; end the server where another one has taken its place."""
         is_reported = False
         while True:
             await asyncio.sleep(_WATCH_INTERVAL)
             for listener, acceptor in zip(self._listeners.values(), acceptors, strict=True):
-                old = listener.sock.fileno()
                 try:
-                    if listener.restore():
-                        asyncio.get_running_loop().remove_reader(old)
+                    if (old := listener.restore()) is not None:
                         acceptor.replace(listener.sock)
+                        supervisors.discard(old)
                         log(f"the socket was removed; serving {listener.path} again")
                         is_reported = False
                 except ServiceBusy as error:

@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import time
-from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, socket
+from socket import AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
+from struct import pack
 from typing import TYPE_CHECKING
 
 from sidecall import texts
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY = "/run/sidecall"
 MAX_PATH = 107
 """Bytes of a path that fit sockaddr_un with its final NUL. Source: unix(7)."""
+
+ANSWER_TIMEOUT = 30.0
+"""Seconds that a server has to accept a connection, and to answer it, unless there is a connect timeout."""
+
+_LONGEST = 1e9
+"""Seconds that a socket can be told to wait at most; more than ever needed."""
 
 _RETRY_AFTER = 0.05
 """Seconds between two attempts while waiting for a service: a container takes about 0.3 s to start."""
@@ -51,37 +58,65 @@ def absolute(path: str) -> str:
         raise UsageError(*texts.PATH_NOT_ABSOLUTE(path=texts.quoted(path))) from None
 
 
-def connect(path: str, connect_timeout: float = 0.0) -> socket:
+class Patience:
+    """Until when to wait for a server, on the monotonic clock.
+
+    Args:
+        connect_timeout: seconds to keep trying while no server is listening.
+        answer_timeout: seconds to wait for a server that listens and does not accept, if `connect_timeout` is 0.
+
+    Attributes:
+        listens_by: when it has to listen.
+        accepts_by: when it has to have room in its backlog: one that is stopped has none in the end.
+    """
+
+    def __init__(self, connect_timeout: float, answer_timeout: float = ANSWER_TIMEOUT) -> None:
+        now = time.monotonic()
+        self.listens_by = now + connect_timeout
+        self.accepts_by = now + (connect_timeout or answer_timeout)
+
+
+def connect(path: str, connect_timeout: float = 0.0, answer_timeout: float = ANSWER_TIMEOUT) -> socket:
     """Return a blocking stream socket connected to `path`.
 
     Args:
         path: the socket's path; it may be longer than the kernel's 107 bytes.
-        connect_timeout: seconds to keep trying while no server is listening.
+        connect_timeout: see `Patience`.
+        answer_timeout: see `Patience`.
 
     Raises:
         ServiceUnavailable: no server is listening; the reason is that the socket is missing, stale or not a socket.
+            Or the server has not accepted for too long.
         CallDenied: the mode of the socket or of a directory denies this user access.
     """
-    deadline = time.monotonic() + connect_timeout
+    patience = Patience(connect_timeout, answer_timeout)
     while True:
         try:
-            return connect_once(path)
+            return connect_once(path, patience)
         except OSError as error:
-            pause = pause_after(error, path, deadline)
+            pause = pause_after(error, path, patience)
         time.sleep(pause)
 
 
-def connect_once(path: str, *, blocking: bool = True) -> socket:
+def connect_once(path: str, patience: Patience | None) -> socket:
     """Return a stream socket connected to `path`, as `connect` does, at the first attempt.
+
+    Args:
+        path: the socket's path.
+        patience: how long a full backlog is waited for; None for not at all, and a non-blocking socket.
 
     Raises:
         OSError: it failed; `pause_after` explains it.
         CallDenied: the server can be another user's.
     """
-    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (0 if blocking else SOCK_NONBLOCK))
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (SOCK_NONBLOCK if patience is None else 0))
     try:
+        if patience is not None:
+            _limit_sends(sock, min(max(0.001, patience.accepts_by - time.monotonic()), _LONGEST))
         for address in short_form(path):
             sock.connect(address)
+        if patience is not None:
+            _limit_sends(sock, 0.0)
         _refuse_impostor(sock, path)
     except BaseException:
         sock.close()
@@ -89,18 +124,26 @@ def connect_once(path: str, *, blocking: bool = True) -> socket:
     return sock
 
 
-def pause_after(error: OSError, path: str, deadline: float) -> float:
-    """Return how many seconds to wait before the next attempt, up to `deadline` on the monotonic clock.
+def _limit_sends(sock: socket, seconds: float) -> None:
+    """Limit how long connect(2) and send(2) block; 0 for no limit. Source: socket(7), SO_SNDTIMEO."""
+    sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, pack("ll", int(seconds), int(seconds % 1 * 1e6)))
 
-    A non-blocking socket gets EAGAIN while too many others wait to be accepted; a blocking one waits: connect(2).
+
+def pause_after(error: OSError, path: str, patience: Patience) -> float:
+    """Return how many seconds to wait before the next attempt.
+
+    While too many others wait to be accepted, a non-blocking socket gets EAGAIN, and a blocking one waits: connect(2).
 
     Raises:
         SidecallError: another attempt cannot help, or no time is left.
     """
+    now = time.monotonic()
     if isinstance(error, BlockingIOError):
+        if now >= patience.accepts_by:
+            raise ServiceUnavailable(*texts.NO_ANSWER()) from error
         return _RETRY_AFTER
     failure = explain(error, path)
-    remaining = deadline - time.monotonic()
+    remaining = patience.listens_by - now
     if remaining <= 0 or not isinstance(failure, ServiceUnavailable):
         raise failure from error
     return min(_RETRY_AFTER, remaining)

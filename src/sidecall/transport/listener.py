@@ -14,7 +14,7 @@ from sidecall.errors import ConfigError, ServiceBusy
 from sidecall.transport.address import short_form, why_insecure
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
     from types import TracebackType
     from typing import Self
 
@@ -96,15 +96,18 @@ class Listener:
     ) -> None:
         self.close()
 
-    def restore(self) -> bool:
-        """Listen again if the socket, its lock or its directory has been removed; return whether `sock` is a new one.
+    def restore(self) -> socket.socket | None:
+        """Listen again if the socket, its lock or its directory has been removed.
+
+        Returns:
+            The old socket, if `sock` is a new one; `close` explains why this process should not close it.
 
         Raises:
             ServiceBusy: another server has taken the place.
             ConfigError: nothing can listen there now.
         """
         if self._inode is None or _inode(self.path) == self._inode:
-            return False
+            return None
         _make_directory(self.path)
         if not _is_locked_by(self.path, self._lock):
             lock = _take_lock(self.path)
@@ -113,8 +116,7 @@ class Listener:
         _ensure_not_listening(self.path)
         old = self.sock
         self.sock, self._inode = _bind(self.path, self._mode)
-        old.close()
-        return True
+        return old
 
     def unlink(self) -> None:
         """Remove the socket, if it is still ours: pending connections stay, new ones fail."""
@@ -122,12 +124,17 @@ class Listener:
             _unlink_if_there(self.path)
         self._inode = None
 
-    def close(self) -> None:
-        """Stop listening, and remove the socket and its lock if they are still ours."""
+    def close(self, discard: Callable[[socket.socket], None] = socket.socket.close) -> None:
+        """Stop listening, and remove the socket and its lock if they are still ours.
+
+        Args:
+            discard: disposes of the socket. To close it drops the connections that were not accepted, and with them
+                descriptors that clients have sent, which can block: `transport.channel`.
+        """
         if self.sock.fileno() < 0:
             return
         self.unlink()
-        self.sock.close()
+        discard(self.sock)
         if self._lock >= 0:
             _release_lock(self.path, self._lock)
 
