@@ -140,23 +140,47 @@ static const struct layout {
 
 static const char *const STOPPED_BY[] = {"client", "timeout", "operator", "shutdown"};
 
-enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
+enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
 #define EXEC_OPTIONS \
-    {"--cwd", "DIR", EXEC_OPTION_CWD}, \
-    {"--env", "NAME[=VALUE]", EXEC_OPTION_ENV}, \
-    {"--timeout", "SECONDS", EXEC_OPTION_TIMEOUT}, \
-    {"--connect-timeout", "SECONDS", EXEC_OPTION_CONNECT_TIMEOUT}, \
-    {"--no-queue", NULL, EXEC_OPTION_NO_QUEUE}, \
-    {"--no-stdin", NULL, EXEC_OPTION_NO_STDIN}, \
-    {"--relay", NULL, EXEC_OPTION_RELAY}, \
-    {"--die-with-parent", NULL, EXEC_OPTION_DIE_WITH_PARENT}, \
-    {"--outcome-fd", "N", EXEC_OPTION_OUTCOME_FD}, \
-    {"-q", NULL, EXEC_OPTION_QUIET}, \
-    {"--quiet", NULL, EXEC_OPTION_QUIET}, \
-    {"-v", NULL, EXEC_OPTION_VERBOSE}, \
-    {"--verbose", NULL, EXEC_OPTION_VERBOSE}, \
-    {"-h", NULL, EXEC_OPTION_HELP}, \
-    {"--help", NULL, EXEC_OPTION_HELP},
+    {"-w", "DIR", EXEC_OPTION_CWD, NULL}, \
+    {"--workdir", "DIR", EXEC_OPTION_CWD, NULL}, \
+    {"--cwd", "DIR", EXEC_OPTION_CWD, NULL}, \
+    {"-e", "NAME[=VALUE]", EXEC_OPTION_ENV, NULL}, \
+    {"--env", "NAME[=VALUE]", EXEC_OPTION_ENV, NULL}, \
+    {"--env-file", "FILE", EXEC_OPTION_ENV_FILE, NULL}, \
+    {"--timeout", "SECONDS", EXEC_OPTION_TIMEOUT, NULL}, \
+    {"--connect-timeout", "SECONDS", EXEC_OPTION_CONNECT_TIMEOUT, NULL}, \
+    {"--no-queue", NULL, EXEC_OPTION_NO_QUEUE, NULL}, \
+    {"--no-stdin", NULL, EXEC_OPTION_NO_STDIN, NULL}, \
+    {"--relay", NULL, EXEC_OPTION_RELAY, NULL}, \
+    {"--die-with-parent", NULL, EXEC_OPTION_DIE_WITH_PARENT, NULL}, \
+    {"--outcome-fd", "N", EXEC_OPTION_OUTCOME_FD, NULL}, \
+    {"-q", NULL, EXEC_OPTION_QUIET, NULL}, \
+    {"--quiet", NULL, EXEC_OPTION_QUIET, NULL}, \
+    {"-v", NULL, EXEC_OPTION_VERBOSE, NULL}, \
+    {"--verbose", NULL, EXEC_OPTION_VERBOSE, NULL}, \
+    {"-h", NULL, EXEC_OPTION_HELP, NULL}, \
+    {"--help", NULL, EXEC_OPTION_HELP, NULL}, \
+    {"-d", "a call ends with its client", UNSUPPORTED, "run the client in the background: `nohup sidecall exec ... &`"}, \
+    {"--detach", "a call ends with its client", UNSUPPORTED, "run the client in the background: `nohup sidecall exec ... &`"}, \
+    {"--detach-keys", "a call cannot be detached", UNSUPPORTED, "run the client in `tmux` or `screen`"}, \
+    {"-u", "the service decides as which user a command runs", UNSUPPORTED, "set `user` of the command in the service configuration, or call a service of that user"}, \
+    {"--user", "the service decides as which user a command runs", UNSUPPORTED, "set `user` of the command in the service configuration, or call a service of that user"}, \
+    {"--privileged", "a command has the privileges of its server", UNSUPPORTED, "give them to the container of the service, and declare only commands that need them"}, \
+    {"-l", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \
+    {"--latest", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \
+    {"--cidfile", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \
+    {"--preserve-fd", "only stdin, stdout and stderr cross", UNSUPPORTED, "give the command a file on a shared volume"}, \
+    {"--preserve-fds", "only stdin, stdout and stderr cross", UNSUPPORTED, "give the command a file on a shared volume"}, \
+    {"--no-session", "a call has no session to skip", UNSUPPORTED, "leave it out"}, \
+    {"--wait", "the option has another name", UNSUPPORTED, "use `--connect-timeout SECONDS`"}, \
+    {"--pod-running-timeout", "the option has another name", UNSUPPORTED, "use `--connect-timeout SECONDS`"}, \
+    {"-c", "a service is one container's", UNSUPPORTED, "give the service of that container as NAME"}, \
+    {"--container", "a service is one container's", UNSUPPORTED, "give the service of that container as NAME"}, \
+    {"-f", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \
+    {"--filename", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \
+    {"-n", "services are sockets in a directory", UNSUPPORTED, "set SIDECALL_DIR to that directory"}, \
+    {"--namespace", "services are sockets in a directory", UNSUPPORTED, "set SIDECALL_DIR to that directory"},
 #define EXEC_USAGE "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
 #define EXEC_HELP \
     "Run COMMAND of service NAME as if it were local: it inherits stdin, stdout and stderr, receives the signals sent to this\n" \
@@ -164,8 +188,9 @@ enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNEC
     "\n" \
     "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]\n" \
     "\n" \
-    "  --cwd DIR                  run COMMAND in DIR, relative to the current working directory\n" \
-    "  --env NAME[=VALUE]         set an environment variable, or pass on the current value; repeatable\n" \
+    "  -w, --workdir, --cwd DIR   run COMMAND in DIR, relative to the current working directory\n" \
+    "  -e, --env NAME[=VALUE]     set a variable, or pass on the current value if it is set; repeatable\n" \
+    "  --env-file FILE            set the variables in the lines NAME[=VALUE] of FILE; repeatable\n" \
     "  --timeout SECONDS          terminate COMMAND after SECONDS and exit with 124\n" \
     "  --connect-timeout SECONDS  wait up to SECONDS for the service to start\n" \
     "  --no-queue                 exit with 75 instead of waiting for a slot\n" \
@@ -179,9 +204,9 @@ enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNEC
 
 enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
 #define CONNECT_OPTIONS \
-    {"--connect-timeout", "SECONDS", CONNECT_OPTION_CONNECT_TIMEOUT}, \
-    {"-h", NULL, CONNECT_OPTION_HELP}, \
-    {"--help", NULL, CONNECT_OPTION_HELP},
+    {"--connect-timeout", "SECONDS", CONNECT_OPTION_CONNECT_TIMEOUT, NULL}, \
+    {"-h", NULL, CONNECT_OPTION_HELP, NULL}, \
+    {"--help", NULL, CONNECT_OPTION_HELP, NULL},
 #define CONNECT_USAGE "sidecall connect [OPTIONS] NAME PROGRAM [ARG...]"
 #define CONNECT_HELP \
     "Connect to bridge NAME and become PROGRAM: the socket is its stdin and stdout, it inherits stderr, and sets the exit\n" \
@@ -194,12 +219,12 @@ enum { CONNECT_OPTION_CONNECT_TIMEOUT, CONNECT_OPTION_HELP };
 
 enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING_OPTION_HELP };
 #define PING_OPTIONS \
-    {"--connect-timeout", "SECONDS", PING_OPTION_CONNECT_TIMEOUT}, \
-    {"--timeout", "SECONDS", PING_OPTION_TIMEOUT}, \
-    {"-q", NULL, PING_OPTION_QUIET}, \
-    {"--quiet", NULL, PING_OPTION_QUIET}, \
-    {"-h", NULL, PING_OPTION_HELP}, \
-    {"--help", NULL, PING_OPTION_HELP},
+    {"--connect-timeout", "SECONDS", PING_OPTION_CONNECT_TIMEOUT, NULL}, \
+    {"--timeout", "SECONDS", PING_OPTION_TIMEOUT, NULL}, \
+    {"-q", NULL, PING_OPTION_QUIET, NULL}, \
+    {"--quiet", NULL, PING_OPTION_QUIET, NULL}, \
+    {"-h", NULL, PING_OPTION_HELP, NULL}, \
+    {"--help", NULL, PING_OPTION_HELP, NULL},
 #define PING_USAGE "sidecall ping [OPTIONS] NAME"
 #define PING_HELP \
     "Check whether service NAME responds, over its socket, so also across network namespaces. The exit code suits a health\n" \
@@ -227,7 +252,7 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
     "  connect   run a program on a connection to a bridge\n" \
     "  install   copy this executable to a volume, for containers without Python\n" \
     "\n" \
-    "`sidecall COMMAND --help` prints the options of COMMAND, `sidecall --version` the version.\n" \
+    "`sidecall help COMMAND` prints the options of COMMAND, `sidecall --version` the version.\n" \
     "The sockets are in $SIDECALL_DIR, /run/sidecall by default.\n"
 
 #define NAME_INVALID_TEXT "invalid service name %s"
@@ -290,10 +315,16 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define OUTCOME_FD_CLOSED_HINT "open it with `%s>FILE`"
 #define OUTCOME_NOT_WRITTEN_TEXT "cannot write the outcome to descriptor %s: %s"
 #define VARIABLE_INVALID_TEXT "invalid --env %s: expected NAME or NAME=VALUE"
-#define VARIABLE_NOT_SET_TEXT "--env %s: %s is not set"
-#define VARIABLE_NOT_SET_HINT "set it, or use --env %s=VALUE"
+#define ENV_FILE_UNREADABLE_TEXT "cannot read --env-file %s: %s"
+#define ENV_FILE_TOO_LONG_TEXT "--env-file %s is too long: the limit is %llu bytes"
+#define ENV_FILE_INVALID_TEXT "invalid line %llu of --env-file %s: expected NAME=VALUE, NAME, or a comment after #"
+#define ENV_FILE_INVALID_HINT "a NAME has no spaces, and a VALUE no NUL bytes"
 #define UNKNOWN_OPTION_TEXT "unknown option %s"
 #define UNKNOWN_OPTION_HINT "see `%s --help`"
+#define UNSUPPORTED_OPTION_TEXT "%s is not supported: %s"
+#define UNSUPPORTED_OPTION_HINT "%s"
+#define OPTION_AFTER_SERVICE_TEXT "the option %s follows the service"
+#define OPTION_AFTER_SERVICE_HINT "put options before NAME: %s"
 #define NO_VALUE_TAKEN_TEXT "%s takes no value"
 #define VALUE_MISSING_TEXT "%s needs a value: %s"
 #define SECONDS_INVALID_TEXT "invalid --%s %s: expected a positive number of seconds"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sidecall import __version__, cli, errors, outcome, texts
 from sidecall.cli import connect, exec, ping  # noqa: A004 the subcommand is called so
-from sidecall.cli.options import HELP, Option, help_text
+from sidecall.cli.options import HELP, Option, Unsupported, help_text
 from sidecall.protocol import messages as m
 from sidecall.protocol import options, states
 
@@ -134,9 +134,15 @@ def command(name: str, module: ModuleType) -> str:
     given: tuple[Option, ...] = (*module.OPTIONS, HELP)
     keys = ", ".join(f"{prefix}_OPTION_{constant(option.key)}" for option in given)
     rows = "".join(
-        f'    {{"{spelling}", {value}, {prefix}_OPTION_{constant(option.key)}}},\n'
+        f'    {{"{spelling}", {value}, {prefix}_OPTION_{constant(option.key)}, NULL}},\n'
         for option in given
         for value in [literal(option.value) if option.value else "NULL"]
+        for spelling in option.names.split(", ")
+    )
+    unsupported: tuple[Unsupported, ...] = getattr(module, "UNSUPPORTED", ())
+    rows += "".join(
+        f'    {{"{spelling}", {literal(option.why)}, UNSUPPORTED, {literal(option.instead)}}},\n'
+        for option in unsupported
         for spelling in option.names.split(", ")
     )
     return (

@@ -18,7 +18,7 @@
 
 extern char **environ;
 
-static const struct option OPTIONS[] = {CONNECT_OPTIONS {NULL, "sidecall connect", 0}};
+static const struct option OPTIONS[] = {CONNECT_OPTIONS {NULL, "sidecall connect", 0, NULL}};
 
 static bool is_file(const char *path)
 {
@@ -146,7 +146,7 @@ int connect_main(char **argv)
 {
     struct given given = {.values = {NULL}};
     double connect_timeout = 0;
-    if (!parse_options(OPTIONS, -1, argv + 2, &given))
+    if (!parse_options(OPTIONS, argv + 2, &given))
         return print_failure();
     if (given.values[CONNECT_OPTION_HELP] != NULL)
         return print_text(CONNECT_HELP);

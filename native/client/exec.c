@@ -18,11 +18,12 @@
 #include "options.h"
 #include "paths.h"
 #include "signals.h"
+#include "variables.h"
 
 static struct call call = {.channel = {.sock = -1}};
 static struct given given;
 
-static const struct option OPTIONS[] = {EXEC_OPTIONS {NULL, "sidecall exec", 0}};
+static const struct option OPTIONS[] = {EXEC_OPTIONS {NULL, "sidecall exec", 0, NULL}};
 
 static bool is_given(int key)
 {
@@ -72,20 +73,6 @@ static bool keep_outcome_fd(int *fd)
     return *fd >= 0 || fail_short(errno);
 }
 
-static bool check_variables(const struct list *variables)
-{
-    for (size_t i = 0; i < variables->count; i++) {
-        const char *item = variables->items[i];
-        if (*item == '\0' || *item == '=')
-            return fail(EXIT_USAGE, VARIABLE_INVALID_TEXT, quoted(item));
-        if (strchr(item, '=') == NULL && getenv(item) == NULL) {
-            fail(EXIT_USAGE, VARIABLE_NOT_SET_TEXT, item, item);
-            return hint(VARIABLE_NOT_SET_HINT, item);
-        }
-    }
-    return true;
-}
-
 static bool prepare_request(struct request *request, char **arguments)
 {
     const char *const *values = given.values, *directory = values[EXEC_OPTION_CWD];
@@ -94,8 +81,7 @@ static bool prepare_request(struct request *request, char **arguments)
         return hint(COMMAND_MISSING_HINT, EXEC_USAGE);
     }
     request->path = socket_path(arguments[0]);
-    request->variables = given.repeated;
-    if (request->path == NULL || !check_variables(&request->variables))
+    if (request->path == NULL || !add_variables(&given.all[EXEC_OPTION_ENV_FILE], &given.all[EXEC_OPTION_ENV], &request->variables))
         return false;
     request->directory = directory != NULL ? absolute(directory) : "";
     return request->directory != NULL && parse_seconds("timeout", values[EXEC_OPTION_TIMEOUT], &request->timeout) &&
@@ -127,10 +113,27 @@ static int print_description(void)
                : 1;
 }
 
+/* Take `--help` behind the service; leave out a `--` there, as in `kubectl exec NAME -- COMMAND`. Return false, and a
+ * failure, if another option follows. */
+static bool look_behind_service(char **arguments)
+{
+    const char *following = arguments[0] != NULL && arguments[1] != NULL ? arguments[1] : "";
+    if (strcmp(following, "--") == 0)
+        for (char **to = arguments + 1; *to != NULL; to++)
+            *to = to[1];
+    else if (strcmp(following, "--help") == 0 || strcmp(following, "-h") == 0)
+        given.values[EXEC_OPTION_HELP] = "";
+    else if (*following == '-' && !is_given(EXEC_OPTION_HELP)) {
+        fail(EXIT_USAGE, OPTION_AFTER_SERVICE_TEXT, following);
+        return hint(OPTION_AFTER_SERVICE_HINT, EXEC_USAGE);
+    }
+    return true;
+}
+
 int exec_main(char **argv)
 {
     int outcome_fd;
-    if (!parse_options(OPTIONS, EXEC_OPTION_ENV, argv + 2, &given))
+    if (!parse_options(OPTIONS, argv + 2, &given) || !look_behind_service(given.arguments))
         return print_failure();
     if (is_given(EXEC_OPTION_HELP))
         return print_text(EXEC_HELP);

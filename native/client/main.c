@@ -34,6 +34,12 @@ static bool is_one_of(const char *name, const char *const *names)
 int main(int argc, char **argv)
 {
     static const char *const help[] = {"--help", "-h", "help", NULL}, *const version[] = {"--version", "-V", NULL};
+    if (argc > 2 && strcmp(argv[1], "help") == 0) {
+        static char option[] = "--help";
+        argv[1] = argv[2];
+        argv[2] = option;
+        argv[argc = 3] = NULL;
+    }
     const char *name = argc > 1 ? argv[1] : "";
 #ifdef SIDECALL_STANDALONE
     if (argc > 0 && strcmp(argv[0], "sidecall-supervisor") == 0)

@@ -6,51 +6,94 @@
 #include "failure.h"
 #include "paths.h"
 
-static const struct option *find_option(const struct option *options, const char *name, size_t length)
+static const struct option *find_option(const struct option *options, const char *name)
 {
-    while (options->name != NULL && (strlen(options->name) != length || memcmp(options->name, name, length) != 0))
+    while (options->name != NULL && strcmp(options->name, name) != 0)
         options++;
     return options;
 }
 
-static bool add(struct list *list, const char *item, char **rest)
+static bool is_help(const char *name)
 {
-    size_t most = 1;
-    while (*rest++ != NULL)
-        most++;
-    if (list->count == 0 && (list->items = take_room(most * sizeof *list->items)) == NULL)
-        return fail(EXIT_USAGE, "too many arguments");
+    return strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
+}
+
+bool append(struct list *list, const char *item)
+{
+    if ((list->count & (list->count - 1)) == 0) { /* it has room for a power of two */
+        const char **items = take_room((list->count > 0 ? 2 * list->count : 1) * sizeof *items);
+        if (items == NULL)
+            return fail(EXIT_USAGE, "too many arguments");
+        if (list->count > 0)
+            memcpy(items, list->items, list->count * sizeof *items);
+        list->items = items;
+    }
     list->items[list->count++] = item;
     return true;
 }
 
-static bool unknown_option(const struct option *end, const char *name)
+/* Note an option with the value that is in the same argument, or NULL; else take the next one if it needs a value. */
+static bool take_option(const struct option *options, const char *name, const char *value, char ***next, struct given *given)
 {
-    fail(EXIT_USAGE, UNKNOWN_OPTION_TEXT, name);
-    return hint(UNKNOWN_OPTION_HINT, end->value);
+    const struct option *option = find_option(options, name);
+    if (option->name == NULL) {
+        fail(EXIT_USAGE, UNKNOWN_OPTION_TEXT, name);
+        return hint(UNKNOWN_OPTION_HINT, option->value);
+    }
+    if (option->key == UNSUPPORTED) {
+        fail(EXIT_USAGE, UNSUPPORTED_OPTION_TEXT, name, option->value);
+        return hint(UNSUPPORTED_OPTION_HINT, option->instead);
+    }
+    if (option->value == NULL) {
+        given->values[option->key] = "";
+        return value == NULL || is_help(name) || fail(EXIT_USAGE, NO_VALUE_TAKEN_TEXT, name);
+    }
+    if (value == NULL && (value = **next) != NULL)
+        ++*next;
+    if (value == NULL)
+        return fail(EXIT_USAGE, VALUE_MISSING_TEXT, name, option->value);
+    given->values[option->key] = value;
+    return append(&given->all[option->key], value);
 }
 
-bool parse_options(const struct option *options, int repeatable, char **arguments, struct given *given)
+/* Take `-abc`, which are `-a -b -c`, or `-a bc` if `-a` needs a value. */
+static bool take_short_options(const struct option *options, const char *letters, char ***next, struct given *given)
+{
+    const char *end = letters + strlen(letters);
+    while (letters < end) {
+        char name[8] = "-";
+        const uint8_t *after = (const uint8_t *)letters;
+        decode(&after, (const uint8_t *)end);
+        size_t size = (size_t)((const char *)after - letters);
+        memcpy(name + 1, letters, size);
+        letters += size;
+        const struct option *option = find_option(options, name);
+        bool is_last = *letters == '=' || (*letters != '\0' && option->value != NULL);
+        if (!take_option(options, name, is_last ? letters + (*letters == '=') : NULL, next, given))
+            return false;
+        if (is_last || is_help(name))
+            break;
+    }
+    return true;
+}
+
+bool parse_options(const struct option *options, char **arguments, struct given *given)
 {
     while (*arguments != NULL && (*arguments)[0] == '-' && (*arguments)[1] != '\0') {
-        char *name = *arguments++, *equals = strchr(name, '=');
+        char *name = *arguments++;
         if (strcmp(name, "--") == 0)
             break;
-        const struct option *option = find_option(options, name, equals != NULL ? (size_t)(equals - name) : strlen(name));
-        if (equals != NULL)
-            *equals = '\0'; /* so that messages name the option alone */
-        if (option->name == NULL)
-            return unknown_option(option, name);
-        const char *value = option->value == NULL ? "" : equals != NULL ? equals + 1 : *arguments;
-        if (option->value == NULL && equals != NULL && strcmp(name, "--help") != 0 && strcmp(name, "-h") != 0)
-            return fail(EXIT_USAGE, NO_VALUE_TAKEN_TEXT, name);
-        if (value == NULL)
-            return fail(EXIT_USAGE, VALUE_MISSING_TEXT, name, option->value);
-        arguments += option->value != NULL && equals == NULL;
-        given->values[option->key] = value;
-        if (option->key == repeatable && !add(&given->repeated, value, arguments))
-            return false;
-        if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        if (name[1] != '-') {
+            if (!take_short_options(options, name + 1, &arguments, given))
+                return false;
+        } else {
+            char *equals = strchr(name, '=');
+            if (equals != NULL)
+                *equals = '\0'; /* so that messages name the option alone */
+            if (!take_option(options, name, equals != NULL ? equals + 1 : NULL, &arguments, given))
+                return false;
+        }
+        if (given->values[find_option(options, "--help")->key] != NULL)
             break;
     }
     given->arguments = arguments;

@@ -11,25 +11,30 @@ struct list {
     size_t count;
 };
 
-/* A row of a table in tables.h: a spelling, the placeholder of its value (NULL for a flag), the option that it means. */
+/* A row of a table in tables.h: a spelling, the placeholder of its value (NULL for a flag), the option that it means. Of
+ * an UNSUPPORTED option `value` is the reason, and `instead` what to do. */
 struct option {
     const char *name, *value;
     int key;
+    const char *instead;
 };
 
-enum { MAX_OPTIONS = 16 };
+enum { MAX_OPTIONS = 32, UNSUPPORTED = -1 };
 
-/* What was given: the last value of each option, "" for a flag, NULL for none; all values of one; what follows. */
+/* What was given: the last value of each option, "" for a flag, NULL for none; all its values; what follows. */
 struct given {
     const char *values[MAX_OPTIONS];
-    struct list repeated;
+    struct list all[MAX_OPTIONS];
     char **arguments;
 };
 
+/* Add an item to a list; return false, and a failure, if there is no room. */
+bool append(struct list *list, const char *item);
+
 /* Read options up to the first positional argument; `--` ends them too. The table ends with a row without a name; its
- * `value` is the usage. All values of the option `repeatable` are kept. Reads no further than `--help`.
- * Returns false, and a failure, if an option is unknown, lacks its value or has one too many. */
-bool parse_options(const struct option *options, int repeatable, char **arguments, struct given *given);
+ * `value` is the usage. Short options can be bundled. Reads no further than `--help`.
+ * Returns false, and a failure, if an option is unknown or not supported, lacks its value or has one too many. */
+bool parse_options(const struct option *options, char **arguments, struct given *given);
 
 /* Set *seconds to a duration, if one was given; fail if it is not positive. `name` comes without its dashes. */
 bool parse_seconds(const char *name, const char *text, double *seconds);

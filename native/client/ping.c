@@ -19,7 +19,7 @@
 
 #define DEFAULT_TIMEOUT 5.0 /* seconds */
 
-static const struct option OPTIONS[] = {PING_OPTIONS {NULL, "sidecall ping", 0}};
+static const struct option OPTIONS[] = {PING_OPTIONS {NULL, "sidecall ping", 0, NULL}};
 
 static double seconds_now(void)
 {
@@ -130,7 +130,7 @@ int ping_main(char **argv)
     struct given given = {.values = {NULL}};
     double connect_timeout = 0, timeout = 0;
     char *name = NULL, **rest = argv + 2;
-    while (parse_options(OPTIONS, -1, rest, &given) && given.values[PING_OPTION_HELP] == NULL &&
+    while (parse_options(OPTIONS, rest, &given) && given.values[PING_OPTION_HELP] == NULL &&
            *given.arguments != NULL && name == NULL) {
         name = *given.arguments;
         rest = given.arguments + 1;

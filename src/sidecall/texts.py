@@ -107,8 +107,15 @@ PARENT_ENDED = Text("the parent process has ended before the call", "nothing was
 OUTCOME_FD_CLOSED = Text("--outcome-fd {fd}: this descriptor is not open", "open it with `{fd}>FILE`")
 OUTCOME_NOT_WRITTEN = Text("cannot write the outcome to descriptor {fd}: {error}")
 VARIABLE_INVALID = Text("invalid --env {given}: expected NAME or NAME=VALUE")
-VARIABLE_NOT_SET = Text("--env {name}: {name} is not set", "set it, or use --env {name}=VALUE")
+ENV_FILE_UNREADABLE = Text("cannot read --env-file {file}: {error}")
+ENV_FILE_TOO_LONG = Text("--env-file {file} is too long: the limit is {limit:d} bytes")
+ENV_FILE_INVALID = Text(
+    "invalid line {line:d} of --env-file {file}: expected NAME=VALUE, NAME, or a comment after #",
+    "a NAME has no spaces, and a VALUE no NUL bytes",
+)
 UNKNOWN_OPTION = Text("unknown option {name}", "see `{usage} --help`")
+UNSUPPORTED_OPTION = Text("{name} is not supported: {why}", "{instead}")
+OPTION_AFTER_SERVICE = Text("the option {name} follows the service", "put options before NAME: {usage}")
 NO_VALUE_TAKEN = Text("{name} takes no value")
 VALUE_MISSING = Text("{name} needs a value: {value}")
 SECONDS_INVALID = Text("invalid --{name} {given}: expected a positive number of seconds")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEARD = encode(m.Hello(1, (), (), "test"))
 BEGUN = HEARD + encode(m.Started("a1"))
 LONG = "é" * 1500
+VARIABLES = b'\xef\xbb\xbfHOME\n  A=1\r\n\n#B=2\n \t# C=3\nD=\' # "x y" = \t\nNOT_SET_HERE\nE=\xff\n\r\nF=\nG=end'
 
 
 class Service:
@@ -131,7 +132,21 @@ def plain(value: Any) -> Any:
         ("tool",),
         ("--nope", "tool", "true"),
         ("--nope=1", "tool", "true"),
-        ("-qv", "tool", "true"),
+        ("-qz", "tool", "true"),
+        ("-vé", "tool", "true"),
+        ("-q=1", "tool", "true"),
+        ("-qe", "tool"),
+        ("-quroot", "tool", "true"),
+        ("--user=root", "tool", "true"),
+        ("--detach", "tool", "true"),
+        ("--env-file", "missing", "nobody", "true"),
+        ("--env-file", "/", "nobody", "true"),
+        ("--env-file", "/dev/zero", "nobody", "true"),
+        ("nobody", "-it", "bash"),
+        ("nobody", "--"),
+        ("nobody", "--", "-x"),
+        ("nobody", "--help", "bash"),
+        ("nobody", "-h"),
         ("--quiet=1", "tool", "true"),
         ("--cwd",),
         ("--env",),
@@ -181,6 +196,14 @@ def test_a_call_that_cannot_be_made_ends_in_the_same_words(directory: Path, word
     agree(directory, words, None, cwd=directory)
 
 
+@pytest.mark.parametrize("line", [b"=x", b"A B=x", b"A\t", b"A=\0", b"\0", b"A\rB=1"])
+def test_a_malformed_file_of_variables_ends_in_the_same_words(directory: Path, line: bytes) -> None:
+    """The line is named."""
+    (directory / "variables").write_bytes(b"# \0\n\nA=1\n" + line + b"\nB=2\n")
+    code, _, said, *_ = agree(directory, ("--env-file", "variables", "odd", "true"), None, cwd=directory)
+    assert (code, said.splitlines()[0][:39]) == (64, b"sidecall: invalid line 4 of --env-file ")
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -202,12 +225,15 @@ def test_a_call_that_cannot_be_made_ends_in_the_same_words(directory: Path, word
         ("odd", "true", "x" * 100_000, "/" + "y/" * 5000),
         ("odd", "true", "/", "//", "//usr//lib///", "///"),
         ("./odd.sock", "true"),
-        ("--", "odd", "--help", "-v"),
+        ("--", "odd", "--", "--help", "-v"),
+        ("-qeA=1", "-w/usr", "-e", "B=2=", "-e=C=3", "-w=/", "odd", "true"),
+        ("--env-file", "variables", "--env", "A=last", "--env-file=variables", "odd", "true"),
     ],
 )
 def test_both_clients_ask_the_same(directory: Path, words: tuple[Any, ...]) -> None:
     """The same CALL with the same directories, features and passed descriptors goes out."""
     (directory / "sub" / "deep").mkdir(parents=True)
+    (directory / "variables").write_bytes(VARIABLES)
     assert agree(directory, words, BEGUN, cwd=directory)[-1][1] is not None
 
 

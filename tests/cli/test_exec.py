@@ -76,7 +76,8 @@ def test_dies_of_the_signal_that_killed_the_command(tool: Server, sidecall: Run,
         (("--nope", "tool", "true"), 64, "unknown option --nope", "see `sidecall exec --help`"),
         (("--timeout", "-1", "tool", "true"), 64, "invalid --timeout '-1': expected a positive number of seconds", ""),
         (("--outcome-fd", "77", "tool", "true"), 64, "--outcome-fd 77: this descriptor is not open", "open it with"),
-        (("--env", "NOT_SET_HERE", "tool", "true"), 64, "--env NOT_SET_HERE: NOT_SET_HERE is not set", "set it"),
+        (("-u", "root", "tool", "true"), 64, "-u is not supported: the service decides as which user", "set `user`"),
+        (("tool", "-it", "bash"), 64, "the option -it follows the service", "put options before NAME: sidecall exec"),
         (("missing", "true"), 69, "the socket is missing: ", "start the service with `sidecall serve`"),
         (("/no/such/directory/x.sock", "true"), 69, "the socket is missing, and so is its directory", "mount"),
         (("/etc/passwd", "true"), 69, "/etc/passwd is not a socket", "give the name of a service"),
@@ -97,6 +98,43 @@ def test_every_other_end_has_its_code_and_one_sentence(
     assert (done.returncode, done.stdout) == (code, b"")
     assert lines[0].startswith(f"sidecall: {reason}")
     assert [line.startswith(f"hint: {hint}") for line in lines[1:]] == ([True] if hint else [])
+
+
+@pytest.mark.parametrize(
+    "words", [("exec", "--help"), ("exec", "-qh"), ("exec", "tool", "--help"), ("exec", "tool", "-h", "x")]
+)
+def test_help_is_found_before_and_after_the_service(sidecall: Run, words: tuple[str, ...]) -> None:
+    """`--help` prints the options of `exec`, without a service."""
+    done = sidecall(*words)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]\n" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["exec", "connect", "ping", "serve"])
+def test_help_of_a_command(command: str) -> None:
+    """`sidecall help COMMAND` prints what `sidecall COMMAND --help` does."""
+    printed = [
+        subprocess.run([CLIENT, *words], capture_output=True, check=True).stdout
+        for words in (["help", command], ["help", command, "more"], [command, "--help"])
+    ]
+    assert printed[0] == printed[1] == printed[2]
+    assert f"usage: sidecall {command} ".encode() in printed[0]
+
+
+def test_variables_reach_the_command(tool: Server, sidecall: Run, tmp_path: Path) -> None:
+    """The last value counts, and `--env` more than a file; a variable that is not set is left out."""
+    file = tmp_path / "variables"
+    file.write_text("# comment\nA=file\nB= '2' \nHERE\nNOT_SET_HERE\n")
+    options = ("-qe", "A=given", "--env-file", str(file), "-eC=1", "-eC=3", "-e", "NOT_SET_HERE")
+    script = 'echo "$A|$B|$C|$HERE|${NOT_SET_HERE-unset}"'
+    done = sidecall("exec", *options, "tool", "--", "sh", "-c", script, env={"HERE": "here"})
+    assert (done.stdout, done.stderr) == (b"given| '2' |3|here|unset\n", b"")
+
+
+def test_a_file_of_variables_can_be_a_pipe(tool: Server) -> None:
+    """As of `--env-file <(...)`."""
+    script = f"{CLIENT} exec -w / --env-file <(echo A=1; sleep 0.1; echo B=2) tool sh -c 'echo $A $B $PWD'"
+    assert subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout == b"1 2 /\n"
 
 
 def test_a_stale_socket_is_told_from_a_missing_one(directory: Path, sidecall: Run) -> None:

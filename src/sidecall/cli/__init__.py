@@ -34,7 +34,7 @@ Run a command in another container, over a socket on a shared volume
 usage: sidecall COMMAND ...
 
 {"".join(f"  {name:<10}{summary}{chr(10)}" for name, summary in COMMANDS.items())}
-`sidecall COMMAND --help` prints the options of COMMAND, `sidecall --version` the version.
+`sidecall help COMMAND` prints the options of COMMAND, `sidecall --version` the version.
 The sockets are in $SIDECALL_DIR, /run/sidecall by default.
 """
 
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [arguments[1], "--help"]
     name = arguments[0] if arguments else ""
     if name in {"--help", "-h", "help"}:
         print(USAGE, end="")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.describe import render
-from sidecall.cli.options import Option, help_text, parse
+from sidecall.cli.options import HELP, Option, Unsupported, help_text, parse
 from sidecall.cli.stderr import CLOSED, print_error, print_notice, say
+from sidecall.cli.variables import variables
 from sidecall.client.attempt import Reports, Request
 from sidecall.client.call import make_call
 from sidecall.client.signals import kill_self
@@ -32,8 +33,9 @@ Run COMMAND of service NAME as if it were local: it inherits stdin, stdout and s
 process, and sets its exit status. Everything after COMMAND is passed to it."""
 
 OPTIONS = (
-    Option("--cwd", "DIR", "run COMMAND in DIR, relative to the current working directory"),
-    Option("--env", "NAME[=VALUE]", "set an environment variable, or pass on the current value; repeatable"),
+    Option("-w, --workdir, --cwd", "DIR", "run COMMAND in DIR, relative to the current working directory"),
+    Option("-e, --env", "NAME[=VALUE]", "set a variable, or pass on the current value if it is set; repeatable"),
+    Option("--env-file", "FILE", "set the variables in the lines NAME[=VALUE] of FILE; repeatable"),
     Option("--timeout", "SECONDS", "terminate COMMAND after SECONDS and exit with 124"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
     Option("--no-queue", "", "exit with 75 instead of waiting for a slot"),
@@ -45,11 +47,42 @@ OPTIONS = (
     Option("-v, --verbose", "", "print each step to stderr"),
 )
 
+UNSUPPORTED = (
+    Unsupported(
+        "-d, --detach", "a call ends with its client", "run the client in the background: `nohup sidecall exec ... &`"
+    ),
+    Unsupported("--detach-keys", "a call cannot be detached", "run the client in `tmux` or `screen`"),
+    Unsupported(
+        "-u, --user",
+        "the service decides as which user a command runs",
+        "set `user` of the command in the service configuration, or call a service of that user",
+    ),
+    Unsupported(
+        "--privileged",
+        "a command has the privileges of its server",
+        "give them to the container of the service, and declare only commands that need them",
+    ),
+    Unsupported("-l, --latest", "a service has a name", "run `sidecall list`, and give a NAME that it prints"),
+    Unsupported("--cidfile", "a service has a name", "run `sidecall list`, and give a NAME that it prints"),
+    Unsupported(
+        "--preserve-fd, --preserve-fds",
+        "only stdin, stdout and stderr cross",
+        "give the command a file on a shared volume",
+    ),
+    Unsupported("--no-session", "a call has no session to skip", "leave it out"),
+    Unsupported("--wait", "the option has another name", "use `--connect-timeout SECONDS`"),
+    Unsupported("--pod-running-timeout", "the option has another name", "use `--connect-timeout SECONDS`"),
+    Unsupported("-c, --container", "a service is one container's", "give the service of that container as NAME"),
+    Unsupported("-f, --filename", "a service has a name", "run `sidecall list`, and give a NAME that it prints"),
+    Unsupported("-n, --namespace", "services are sockets in a directory", "set SIDECALL_DIR to that directory"),
+)
+"""What `docker exec`, `podman exec` and `kubectl exec` have: docs/from-docker-exec.md is the whole list."""
+
 
 def main(words: Sequence[str]) -> int:
     """Run the subcommand; return the code to exit with. Does not return for a command that died of a signal."""
-    options = parse(OPTIONS, words, "sidecall exec")
-    if options.wants_help:
+    options = parse(OPTIONS, words, "sidecall exec", unsupported=UNSUPPORTED)
+    if options.wants_help or _asks_for_help(options.args):
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if options.flag("die-with-parent"):
@@ -62,6 +95,22 @@ def main(words: Sequence[str]) -> int:
     if outcome_fd >= 0:
         _write_outcome(result, outcome_fd, options)
     return _end_as(result, verbose=options.flag("verbose"))
+
+
+def _asks_for_help(arguments: list[str]) -> bool:
+    """Tell whether `--help` follows the service; leave out a `--` there, as in `kubectl exec NAME -- COMMAND`.
+
+    Raises:
+        UsageError: another option follows it.
+    """
+    following = arguments[1] if len(arguments) > 1 else ""
+    if following == "--":
+        del arguments[1]
+    elif following in HELP.names.split(", "):
+        return True
+    elif following.startswith("-"):
+        raise UsageError(*texts.OPTION_AFTER_SERVICE(name=following, usage=USAGE))
+    return False
 
 
 def _call(options: Parsed) -> Outcome | bytes:
@@ -98,7 +147,7 @@ def _request(options: Parsed) -> Request:
         path=socket_path(name, os.environ),
         command=os.fsencode(command),
         arguments=tuple(map(os.fsencode, arguments)),
-        environment=tuple(_variable(given) for given in options.all("env")),
+        environment=variables(options.all("env-file"), options.all("env")),
         directory=os.fsencode(absolute(options.text("cwd"))) if options.flag("cwd") else b"",
         timeout=options.seconds("timeout"),
         connect_timeout=options.seconds("connect-timeout"),
@@ -106,17 +155,6 @@ def _request(options: Parsed) -> Request:
         relay=options.flag("relay"),
         streams=(None if options.flag("no-stdin") else 0, 1, 2),
     )
-
-
-def _variable(given: str) -> bytes:
-    name, equals, _ = given.partition("=")
-    if not name:
-        raise UsageError(*texts.VARIABLE_INVALID(given=texts.quoted(given)))
-    if equals:
-        return os.fsencode(given)
-    if name not in os.environ:
-        raise UsageError(*texts.VARIABLE_NOT_SET(name=name))
-    return os.fsencode(f"{name}={os.environ[name]}")
 
 
 def _outcome_fd(options: Parsed) -> int:

@@ -1,7 +1,7 @@
 """Options before positional arguments, from a table that also makes the help text and the native client's tables.
 
-Everything after the first positional argument belongs to another program, as with `docker exec`. argparse would parse
-that too.
+Short options can be bundled, with a value at the end: `-qv`, `-qe NAME=VALUE`, `-qeNAME=VALUE`. Everything after the
+first positional argument belongs to another program, as with `docker exec`. argparse would parse that too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sidecall import texts
 from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ class Option:
     def key(self) -> str:
         """The name that values are found under: the long one without dashes."""
         return self.names.split(", ")[-1].lstrip("-")
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An option that users of other programs type: its names, why it does not exist here, and what to do instead."""
+
+    names: str
+    why: str
+    instead: str
 
 
 class Parsed:
@@ -95,19 +104,28 @@ _MOST_SECONDS = 1e9
 """30 years."""
 
 
-def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhere: bool = False) -> Parsed:
+def parse(
+    options: Sequence[Option],
+    words: Sequence[str],
+    usage: str,
+    *,
+    unsupported: Sequence[Unsupported] = (),
+    anywhere: bool = False,
+) -> Parsed:
     """Read options up to the first positional argument; `--` ends them too.
 
     Args:
         options: what there is, besides `--help`.
         words: the arguments of the subcommand.
         usage: the command's own name, for the hint.
+        unsupported: options that are refused with a sentence of their own.
         anywhere: whether options can also follow positional arguments.
 
     Raises:
-        UsageError: an option is unknown, lacks its value or has one too many.
+        UsageError: an option is unknown or not supported, lacks its value or has one too many.
     """
-    known = {name: option for option in (*options, HELP) for name in option.names.split(", ")}
+    every: tuple[Option | Unsupported, ...] = (*options, HELP, *unsupported)
+    known = {name: option for option in every for name in option.names.split(", ")}
     parsed, rest = Parsed(), list(words)
     while rest:
         word = rest.pop(0)
@@ -120,15 +138,33 @@ def parse(options: Sequence[Option], words: Sequence[str], usage: str, *, anywhe
                 continue
             parsed.args += rest
             break
-        name, equals, value = word.partition("=")
-        option = known.get(name)
-        if option is None:
-            raise UsageError(*texts.UNKNOWN_OPTION(name=name, usage=usage))
-        if option is HELP:
-            parsed.wants_help = True
-            break
-        parsed.add(option.key, _value(option, name, value if equals else None, rest))
+        for name, inline in _options_in(word, known):
+            option = known.get(name)
+            if option is None:
+                raise UsageError(*texts.UNKNOWN_OPTION(name=name, usage=usage))
+            if isinstance(option, Unsupported):
+                raise UsageError(*texts.UNSUPPORTED_OPTION(name=name, why=option.why, instead=option.instead))
+            if option is HELP:
+                parsed.wants_help = True
+                return parsed
+            parsed.add(option.key, _value(option, name, inline, rest))
     return parsed
+
+
+def _options_in(word: str, known: Mapping[str, Option | Unsupported]) -> Iterator[tuple[str, str | None]]:
+    """Yield the names of the options in an argument, each with the value that follows it there."""
+    if word.startswith("--"):
+        name, equals, value = word.partition("=")
+        yield name, value if equals else None
+        return
+    letters = word[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        option = known.get(name)
+        if letters.startswith("=") or (letters and isinstance(option, Option) and option.value):
+            yield name, letters.removeprefix("=")
+            return
+        yield name, None
 
 
 def _value(option: Option, name: str, inline: str | None, rest: list[str]) -> str:
