@@ -116,6 +116,9 @@ static const struct layout {
 
 #define OPTION_TIMEOUT_MS "timeout-ms"
 #define OPTION_QUEUE "queue"
+#define OPTION_STDIN_PIPE "stdin-pipe"
+#define OPTION_STDOUT_PIPE "stdout-pipe"
+#define OPTION_STDERR_PIPE "stderr-pipe"
 #define DETAIL_CORE_DUMPED "core-dumped"
 #define DETAIL_STOPPED "stopped"
 #define DETAIL_TERMINATED "terminated"

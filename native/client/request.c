@@ -189,15 +189,41 @@ static uint64_t in_milliseconds(double seconds)
     return seconds > 0 && whole == 0 ? 1 : whole;
 }
 
+static void put_option(struct frame *frame, const char *name, const char *value)
+{
+    put_integer(frame, strlen(name) + 1 + strlen(value), 4);
+    put(frame, name, strlen(name));
+    put(frame, "=", 1);
+    put(frame, value, strlen(value));
+}
+
+/* Write which pipe or FIFO a stream is, if it is one: both ends of it have the same numbers. */
+static bool name_pipe(char *value, size_t size, int fd, enum mode mode)
+{
+    struct stat status;
+    if (mode == MODE_NONE || fstat(fd, &status) != 0 || !S_ISFIFO(status.st_mode))
+        return false;
+    snprintf(value, size, "%llu:%llu", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
+    return true;
+}
+
 static void put_options(struct frame *frame, const struct request *request)
 {
-    char timeout[48];
-    snprintf(timeout, sizeof timeout, OPTION_TIMEOUT_MS "=%llu", (unsigned long long)in_milliseconds(request->timeout));
-    put_integer(frame, (uint64_t)(request->timeout > 0) + request->no_queue, 4);
+    static const char *const names[3] = {OPTION_STDIN_PIPE, OPTION_STDOUT_PIPE, OPTION_STDERR_PIPE};
+    char timeout[24], pipes[3][48];
+    bool is_pipe[3];
+    size_t count = (size_t)(request->timeout > 0) + request->no_queue;
+    for (int i = 0; i < 3; i++)
+        count += is_pipe[i] = name_pipe(pipes[i], sizeof pipes[i], i, request->modes[i]);
+    put_integer(frame, count, 4);
+    snprintf(timeout, sizeof timeout, "%llu", (unsigned long long)in_milliseconds(request->timeout));
     if (request->timeout > 0)
-        put_string(frame, timeout);
+        put_option(frame, OPTION_TIMEOUT_MS, timeout);
     if (request->no_queue)
-        put_string(frame, OPTION_QUEUE "=no");
+        put_option(frame, OPTION_QUEUE, "no");
+    for (int i = 0; i < 3; i++)
+        if (is_pipe[i])
+            put_option(frame, names[i], pipes[i]);
 }
 
 static bool put_call(struct channel *channel, const struct request *request)

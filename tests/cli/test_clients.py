@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,12 @@ def _receive_call(peer: socket.socket) -> tuple[m.Message | None, m.Message | No
     return hello, call, passed
 
 
+def _without_pipes(call: m.Message) -> m.Message:
+    """Return a CALL without the numbers of the client's pipes, which are others each time."""
+    assert isinstance(call, m.Call)
+    return replace(call, options=tuple(re.sub(rb"-pipe=\d+:\d+$", b"-pipe=D:I", option) for option in call.options))
+
+
 def is_complete(messages: list[m.Message]) -> bool:
     """Tell whether these are all of a call: its PASS comes last if it has passed streams."""
     call = messages[-1]
@@ -108,7 +115,7 @@ def run(program: str, directory: Path, words: tuple[Any, ...], answer: bytes | N
         service.close()
         path.unlink()
         needs = service.hello.needs if isinstance(service.hello, m.Hello) else None
-        asked = (needs, service.call, service.passed)
+        asked = (needs, service.call and _without_pipes(service.call), service.passed)
     fd = str(out.fileno() if not out.closed else "")
     return done.returncode, done.stdout, done.stderr.replace(fd.encode() or b"\0", b"N"), outcome.read_bytes(), asked
 

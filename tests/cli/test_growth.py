@@ -40,8 +40,7 @@ NATIVE_CHANGES = {
     put_integer(&frame, 50, 1);
     end_frame(channel, &frame);
 """,
-    "put_integer(frame, (uint64_t)(request->timeout > 0) + request->no_queue, 4);": """
-    put_integer(frame, (uint64_t)(request->timeout > 0) + request->no_queue + (getenv("GROWN_OPTION") != NULL), 4);
+    "put_integer(frame, count, 4);": """put_integer(frame, count + (getenv("GROWN_OPTION") != NULL), 4);
     if (getenv("GROWN_OPTION") != NULL)
         put_string(frame, "colour=yes");""",
     "case ENDED_EXITED:": "case 9: case ENDED_EXITED:",

@@ -57,6 +57,12 @@ def test_options_are_what_was_asked_for(timeout: float, can_queue: bool, entries
         ((b"timeout-ms= 1",), "malformed call option 'timeout-ms'"),
         ((b"timeout-ms=1_0",), "malformed call option 'timeout-ms'"),
         ((b"timeout-ms=" + b"9" * 5000,), "malformed call option 'timeout-ms'"),
+        ((b"stdin-pipe=",), "malformed call option 'stdin-pipe'"),
+        ((b"stdout-pipe=1",), "malformed call option 'stdout-pipe'"),
+        ((b"stderr-pipe=1:-2",), "malformed call option 'stderr-pipe'"),
+        ((b"stdin-pipe=1:2\n",), "malformed call option 'stdin-pipe'"),
+        ((b"stdin-pipe=1:" + b"9" * 40,), "malformed call option 'stdin-pipe'"),
+        ((b"stdin-pipe=1:2", b"stdin-pipe=1:2"), "repeated call option 'stdin-pipe'"),
     ],
 )
 def test_an_option_that_is_not_understood_is_refused_by_name(entries: tuple[bytes, ...], reason: str) -> None:
@@ -64,6 +70,14 @@ def test_an_option_that_is_not_understood_is_refused_by_name(entries: tuple[byte
     with pytest.raises(ProtocolError) as error:
         CallOptions(entries)
     assert error.value.reason == reason
+
+
+def test_pipes_are_named_by_stream() -> None:
+    """A stream that is no pipe is left out."""
+    entries = call_options(0, can_queue=True, pipes=(b"14:3", b"", b"18446744073709551615:18446744073709551615"))
+    assert entries == (b"stdin-pipe=14:3", b"stderr-pipe=18446744073709551615:18446744073709551615")
+    assert CallOptions(entries).pipes == (b"14:3", b"", b"18446744073709551615:18446744073709551615")
+    assert CallOptions(()).pipes == (b"", b"", b"")
 
 
 def test_details_are_read_by_name() -> None:

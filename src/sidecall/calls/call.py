@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecall.calls import events
-from sidecall.calls.admission import SHUTTING_DOWN
+from sidecall.calls.admission import SHUTTING_DOWN, PipeEnd
 from sidecall.calls.execution import TSTP, Execution
 from sidecall.calls.log import log_bug
 from sidecall.calls.outcome import End, signaled_before_start
@@ -40,7 +40,7 @@ from sidecall.protocol.options import CallOptions
 from sidecall.supervise.process import SupervisorDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sidecall.calls.admission import Admission
     from sidecall.calls.preparation import Prepared
@@ -300,14 +300,23 @@ class Call:
         admission = self._host.admission
         if not admission.has_room:
             self._plan = check(self._offer(), self._request, self._options.timeout)
-        place = admission.admit(self, can_queue=self._options.can_queue)
-        if place:
+        place = admission.admit(self, can_queue=self._options.can_queue, ends=self._pipe_ends())
+        if not place:
+            for joined in admission.start_waiting():
+                joined.grant_slot()
+        else:
             self._move("queue", ahead=place - 1)
             self._follower.on_queued(place - 1)
             self._turn = asyncio.get_running_loop().create_future()
             await self._turn
         if not self.stop_cause or self._ended_by:
             self._move("start")
+
+    def _pipe_ends(self) -> Iterator[PipeEnd]:
+        """Yield the ends of pipes that the client names; a wrong name only joins the calls of its own owner."""
+        for stream, pipe in enumerate(self._options.pipes):
+            if pipe:
+                yield PipeEnd(self.owner.key, pipe, is_read=stream == m.STDIN)
 
     async def _execute(self, prepared: Prepared) -> End:
         """Run the command to its end, send its output and create its files."""

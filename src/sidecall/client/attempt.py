@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sidecall import __version__, texts
 from sidecall.client.directory_ids import directory_ids
 from sidecall.client.outcome import check_streams, outcome_of
+from sidecall.client.streams import pipe_ids
 from sidecall.errors import (
     ConnectionLost,
     LocalProtocolError,
@@ -239,7 +240,7 @@ class Attempt:
 
     def _call(self) -> m.Call:
         request, base = self._request, _working_directory()
-        stdin, stdout, stderr = self._plan.modes
+        stdin, stdout, stderr = modes = self._plan.modes
         return m.Call(
             command=request.command,
             arguments=request.arguments,
@@ -247,7 +248,7 @@ class Attempt:
             directory=request.directory,
             base=base,
             directory_ids=directory_ids(base, (request.directory, *request.arguments)),
-            options=call_options(request.timeout, can_queue=request.queue),
+            options=call_options(request.timeout, can_queue=request.queue, pipes=pipe_ids(request.streams, modes)),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

@@ -58,6 +58,14 @@ def _modes(streams: Fds, *, relay: bool) -> tuple[int, int, int]:
     return stdin, stdout, stderr
 
 
+def pipe_ids(streams: Fds, modes: tuple[int, int, int]) -> Iterator[bytes]:
+    """Yield for each stream of a call DEVICE:INODE if it is a pipe or a FIFO, which both ends of it share; else b""."""
+    for fd, mode in zip(streams, modes, strict=True):
+        status = os.fstat(fd) if fd is not None and mode != NONE else None
+        is_pipe = status is not None and stat.S_ISFIFO(status.st_mode)
+        yield b"%d:%d" % (status.st_dev, status.st_ino) if status is not None and is_pipe else b""
+
+
 def stream_mode(fd: int | None, *, relay: bool) -> int:
     """Return how a stream travels: passed unless it must not be.
 

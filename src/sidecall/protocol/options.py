@@ -18,7 +18,10 @@ TIMEOUT = b"timeout-ms"
 QUEUE = b"queue"
 """`no`: the call must not wait for a slot."""
 
-CALL_OPTIONS = (TIMEOUT, QUEUE)
+PIPES = (b"stdin-pipe", b"stdout-pipe", b"stderr-pipe")
+"""DEVICE:INODE of the pipe that the client's stdin, stdout or stderr is, decimal as in stat(2)."""
+
+CALL_OPTIONS = (TIMEOUT, QUEUE, *PIPES)
 
 STOPPED_BY = ("client", "timeout", "operator", "shutdown")
 """Values of the detail `stopped`: who stopped the call. Absent if it was not stopped."""
@@ -39,6 +42,9 @@ PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms
 _MOST_DIGITS = 19
 """What fits 64 bits in any language."""
 
+_LONGEST_PIPE = 41
+"""Two numbers of 64 bits and a colon."""
+
 
 class CallOptions:
     """The options of a CALL.
@@ -46,6 +52,7 @@ class CallOptions:
     Attributes:
         timeout: seconds that the command can run; None for no limit of the client's.
         can_queue: whether the call can wait for a slot.
+        pipes: which pipe stdin, stdout and stderr each are; empty for none.
 
     Raises:
         ProtocolError: an option is unknown, repeated or malformed; the reason names it.
@@ -58,15 +65,26 @@ class CallOptions:
         if given.get(QUEUE, b"no") != b"no":
             raise _malformed(QUEUE)
         self.can_queue = QUEUE not in given
+        for name in PIPES:
+            if name in given and not _is_pipe(given[name]):
+                raise _malformed(name)
+        self.pipes = tuple([given.get(name, b"") for name in PIPES])
 
 
-def call_options(timeout: float, *, can_queue: bool) -> tuple[bytes, ...]:
-    """Return the CALL options for a timeout in seconds (0 for none) and whether the call can wait for a slot."""
+def call_options(timeout: float, *, can_queue: bool, pipes: Iterable[bytes] = ()) -> tuple[bytes, ...]:
+    """Return the options of a CALL.
+
+    Args:
+        timeout: seconds that the command can run; 0 for no limit.
+        can_queue: whether the call can wait for a slot.
+        pipes: DEVICE:INODE of the pipe that stdin, stdout and stderr each are; empty for none.
+    """
     options = []
     if timeout:
         options.append(TIMEOUT + b"=%d" % max(1, round(timeout * 1000)))
     if not can_queue:
         options.append(QUEUE + b"=no")
+    options += [b"%b=%b" % (name, pipe) for name, pipe in zip(PIPES, pipes, strict=False) if pipe]
     return tuple(options)
 
 
@@ -116,6 +134,11 @@ def _number(name: bytes, value: bytes) -> int:
     if not value.isdigit() or len(value) > _MOST_DIGITS or not int(value):
         raise _malformed(name)
     return int(value)
+
+
+def _is_pipe(value: bytes) -> bool:
+    device, _, inode = value.partition(b":")
+    return device.isdigit() and inode.isdigit() and len(value) <= _LONGEST_PIPE
 
 
 def _malformed(name: bytes) -> ProtocolError:

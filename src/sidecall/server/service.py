@@ -104,7 +104,7 @@ class CallService:
         return Pong(
             details(
                 {
-                    "running": self._admission.running,
+                    "running": self._admission.slots_in_use,
                     "slots": self._admission.slots,
                     "queued": self._admission.waiting,
                     "queue": self._admission.queue,
@@ -144,8 +144,8 @@ class CallService:
             shown.append(f"{more} more" if shown else f"{more} calls of other users")
         return Notice(
             f"still waiting: all {self._admission.slots} slots are in use by {', '.join(shown)}",
-            "raise `slots` in the service configuration; calls joined by a pipe need a slot each, "
-            "and so does a call that a running command makes",
+            "raise `slots` in the service configuration; a call that a running command makes needs a slot, "
+            "and so does one on the other side of a filter (`A | filter | B`)",
         )
 
     def release(self, call: Call) -> None:
