@@ -13,7 +13,7 @@ done
 if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
     echo "installing Debian packages with apt-get: ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
-    { apt-get update -qq && apt-get install -qqy --no-install-recommends "${missing[@]}"; } >&2 && exit 0
+    { apt-get update -qq && apt-get install -o DPkg::Lock::Timeout=300 -qqy --no-install-recommends "${missing[@]}"; } >&2 && exit 0
 fi
 echo "missing: ${missing[*]}" >&2
 echo "hint: as root: apt-get install ${missing[*]}" >&2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,3 +180,48 @@ def test_a_full_volume_is_no_mistake_of_the_caller(
         monkeypatch.setattr(os, "mkdir", mkdir)
         with pytest.raises(ServiceBusy, match="cannot hold another file"):
             paths.use(ATOMIC, bytes(places.volume / "out"))
+
+
+AS_ANOTHER_USER = """
+import ctypes, os, sys
+from sidecall.errors import CallDenied
+from sidecall.files.paths import Paths
+from sidecall.files.volumes import Volume, VolumeMap
+from sidecall.policy.parameters import Parameter
+
+directory = sys.argv[1]
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(5432)
+    os.setuid(4321)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: /proc/self is this user's again, as after execve(2)
+parameters = [
+    Parameter("in", "path"),
+    Parameter("out", "path", access="write", atomic=True),
+    Parameter("out", "path", access="write"),
+]
+with Paths(VolumeMap((Volume("data", directory, writable=True),), []), None) as paths:
+    for parameter, path in zip(parameters, ("shut/file", "closed/new", "closed/new")):
+        try:
+            paths.use(parameter, os.fsencode(os.path.join(directory, path)))
+            print("taken")
+        except CallDenied as error:
+            user = f"uid {os.geteuid()}, gid {os.getegid()}"
+            print(error.reason.replace(directory, "").replace(user, "USER"))
+"""
+
+
+def test_files_that_the_server_cannot_use_are_refused_before_the_command_runs(directory: Path) -> None:
+    """The reason names the server's user; an output that the command itself opens is left to the command."""
+    directory.chmod(0o755)
+    (directory / "shut").mkdir()
+    (directory / "shut" / "file").touch(0o000)
+    (directory / "closed").mkdir(0o555)
+    words = [sys.executable, "-c", AS_ANOTHER_USER, str(directory)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    user = "Permission denied: the server (USER)"
+    assert done.stdout.splitlines() == [
+        f"--in: '/shut/file': {user} cannot read it",
+        f"--out: '/closed/new': {user} cannot create files in its directory",
+        "taken",
+    ], done.stderr

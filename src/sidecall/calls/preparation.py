@@ -49,7 +49,9 @@ def check(service: Service, call: Call, timeout: float | None) -> Plan:
     Raises:
         SidecallError: see `policy.plan`.
     """
-    with Paths(VolumeMap(service.volumes, call.directory_ids), private=None) as paths:
+    command = policy.command_of(service, call)
+    owner = None if command is None else _owner(command)
+    with Paths(VolumeMap(service.volumes, call.directory_ids), private=None, owner=owner) as paths:
         return policy.plan(service, call, own_environment(), paths, "/", timeout=timeout)
 
 

@@ -191,6 +191,7 @@ class Paths:
         mode = os.fstat(fd).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UsageError(f"--{parameter.name} must be a file or a directory", parameter.help)
+        self._check_permission(fd, os.R_OK)
         if not self._holds or not parameter.pin:
             return _own_path(place)
         return self._link(os.path.basename(place.relative) or b"volume", self._name_of(fd))
@@ -205,12 +206,19 @@ class Paths:
             mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
             if not stat.S_ISREG(mode):
                 raise UsageError(f"--{parameter.name} names something that is no regular file", parameter.help)
+        if parameter.atomic:  # else the command opens it, which a directory that takes no new file can allow
+            self._check_permission(parent, os.W_OK | os.X_OK)
         directory, inside = _own_path(type(place)(place.volume, above)), parent
         if self._private is not None and self._scratch is not None and parameter.atomic:
             directory, inside = self._stage(place.volume, parent, name)
         if self._holds and parameter.pin:
             directory = self._link(b"at", self._name_of(inside))
         return os.path.join(directory, name)
+
+    def _check_permission(self, fd: int, mode: int) -> None:
+        """Raise PermissionError now for what would fail later, unless another user than this process' will need it."""
+        if self._owner is None and not os.access(f"/proc/self/fd/{fd}", mode, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _stage(self, volume: Volume, parent: int, name: bytes) -> tuple[bytes, int]:
         """Return the directory that an atomic output is made in: its path, and a descriptor."""
@@ -283,4 +291,19 @@ def _explain(error: OSError, parameter: PathRule | None, shown: str, volume: Vol
             "links may only lead within it",
             f"volumes.{volume.name}",
         )
+    if error.errno == errno.EACCES:
+        return _denied(what, shown, "write" if parameter and parameter.access == "write" else "read", volume)
     return UsageError(f"{what}: {shown!r}: {error.strerror}", parameter.help if parameter else "")
+
+
+def _denied(what: str, shown: str, access: str, volume: Volume) -> CallDenied:
+    user = f"uid {os.geteuid()}, gid {os.getegid()}"
+    if access == "write":
+        reason, hint = "cannot create files in its directory", "`chmod g+w` the directory as its owner"
+    else:
+        reason, hint = "cannot read it", "`chmod g+rX` it, and each directory on the way, as its owner"
+    return CallDenied(
+        f"{what}: {shown!r}: Permission denied: the server ({user}) {reason}",
+        f"{hint}, and `chgrp` it to a group of the server",
+        f"volumes.{volume.name}",
+    )

@@ -238,6 +238,8 @@ def _cannot_listen(path: str, error: OSError) -> ConfigError:
     hint = "choose another directory with SIDECALL_DIR"
     if error.errno in _NO_SOCKETS_HERE:
         hint = "this file system cannot hold sockets: mount a volume of the host's own file system, or a tmpfs"
+    elif error.errno == errno.EACCES:
+        hint = f"run `chown {os.geteuid()} {os.path.dirname(path)}` as root, or serve as the owner of that directory"
     elif error.errno == errno.EROFS:
         hint = "mount the volume writable in the server's container; clients can mount it read-only"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
