@@ -246,6 +246,7 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
     "usage: sidecall COMMAND ...\n" \
     "\n" \
     "  exec      run a command of a service\n" \
+    "  list      list the services of the directory, each with its state\n" \
     "  describe  show the commands of a service, or the usage of one\n" \
     "  ping      check whether a service responds\n" \
     "  doctor    find out why a service cannot be reached\n" \
@@ -267,6 +268,10 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define SOCKET_DENIED_HINT "get write permission on it, or call as its owner"
 #define DIRECTORY_MISSING_TEXT "the socket is missing, and so is its directory %s"
 #define DIRECTORY_MISSING_HINT "mount the shared volume there, or set SIDECALL_DIR"
+#define SOCKETS_MISSING_TEXT "the directory %s of the sockets is missing"
+#define SOCKETS_MISSING_HINT "mount the shared volume there, or set SIDECALL_DIR"
+#define DIRECTORY_DENIED_TEXT "permission denied on the directory %s"
+#define DIRECTORY_DENIED_HINT "run `chmod a+rx %s` as its owner"
 #define SOCKET_MISSING_TEXT "the socket is missing: %s"
 #define SOCKET_MISSING_HINT "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`"
 #define NOT_A_SOCKET_TEXT "%s is not a socket"

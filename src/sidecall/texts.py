@@ -33,6 +33,10 @@ SOCKET_DENIED = Text("permission denied on the socket {path}", "get write permis
 DIRECTORY_MISSING = Text(
     "the socket is missing, and so is its directory {directory}", "mount the shared volume there, or set SIDECALL_DIR"
 )
+SOCKETS_MISSING = Text(
+    "the directory {directory} of the sockets is missing", "mount the shared volume there, or set SIDECALL_DIR"
+)
+DIRECTORY_DENIED = Text("permission denied on the directory {directory}", "run `chmod a+rx {directory}` as its owner")
 SOCKET_MISSING = Text(
     "the socket is missing: {path}",
     "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import PROGRAMS, SIDECALL, end, first_line, start
+from conftest import CLIENT, PROGRAMS, SIDECALL, both_modes, end, first_line, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +106,49 @@ def test_what_does_not_fit_is_refused(
     """A parameter that was not declared so never reaches the command."""
     done = sidecall("exec", "kit", *words)
     assert (done.returncode, done.stderr.decode().splitlines()[0]) == (code, f"sidecall: {reason}")
+
+
+def test_any_command_for_other_callers(serve: Callable[..., Server], sidecall: Run) -> None:
+    """`--callers` names who can call a service of any command; its socket then lets others in."""
+    own, other = os.geteuid(), os.geteuid() + 1
+    mine, theirs = (
+        serve("--allow-any", "mine", "--callers", f"{own}, {other}"),
+        serve("--allow-any", "theirs", "--callers", str(other)),
+    )
+    assert [server.path.stat().st_mode & 0o777 for server in (mine, theirs)] == [0o666, 0o666]
+    assert sidecall("exec", "mine", "true").returncode == 0
+    refused = sidecall("exec", "theirs", "true")
+    assert (refused.returncode, refused.stdout) == (127, b""), "the operator can ask, if not call"
+    assert json.loads(sidecall("status", "--json", "theirs").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (
+            ("--allow-any", "x", "--callers", "no-such-user"),
+            78,
+            "--allow-any: --callers: expected names that this system",
+        ),
+        (("--allow-any", "x", "--callers", ""), 78, "--allow-any: --callers: expected names that this system knows"),
+        (("--callers", "0", "x", "cat"), 64, "--callers goes with --allow-any"),
+    ],
+)
+def test_callers_that_cannot_be(sidecall: Run, words: tuple[str, ...], code: int, reason: str) -> None:
+    """They are refused before the service listens."""
+    done = sidecall("serve", *words)
+    assert done.returncode == code
+    assert done.stderr.decode().startswith(f"sidecall: {reason}")
+
+
+@both_modes
+def test_any_command_runs_in_the_working_directory_of_the_client(
+    serve: Callable[..., Server], tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """Where that is the same for both sides nothing is printed about it."""
+    serve("--allow-any", "tool")
+    done = subprocess.run([CLIENT, "exec", *mode, "tool", "pwd"], cwd=tmp_path, capture_output=True, check=False)
+    assert (done.stdout.decode(), done.stderr) == (f"{tmp_path.resolve()}\n", b"")
 
 
 @pytest.mark.parametrize("option", [("--env", "PATH=/tmp"), ("--cwd", "/tmp")])

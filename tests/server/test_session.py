@@ -91,6 +91,35 @@ def test_pass_begins_a_call_once(tool: Server, call: m.Call) -> None:
     assert tool.log().count("received") == 1
 
 
+def named(path: Path, *, identity: str = "") -> m.Call:
+    """Return a call of any command from a working directory, with the ids that it has, or others."""
+    status = path.stat()
+    entry = f"{identity or f'{status.st_dev}:{status.st_ino}'}:{path}".encode()
+    return m.Call(b"sh", (b"-c", b"pwd -P >pwd"), (), b"", bytes(path), (entry,), (), m.NONE, m.NONE, m.NONE)
+
+
+def test_any_command_runs_in_the_directory_of_its_client(tool: Server, tmp_path: Path) -> None:
+    """If it is the same directory here."""
+    assert [type(message) for message in answers(tool, HELLO, named(tmp_path))] == [m.Hello, m.Started, m.Exit]
+    assert (tmp_path / "pwd").read_text() == f"{tmp_path.resolve()}\n"
+
+
+@pytest.mark.parametrize("identity", ["1:1", "0:0"])
+def test_a_client_is_told_that_its_directory_is_another_one_here(
+    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: str
+) -> None:
+    """The command runs where the server runs."""
+    (tmp_path / "server").mkdir()
+    monkeypatch.chdir(tmp_path / "server")
+    heard = answers(serve("--allow-any", "there"), HELLO, named(tmp_path, identity=identity))
+    assert [type(message) for message in heard] == [m.Hello, m.Started, m.Notice, m.Exit]
+    assert (tmp_path / "server" / "pwd").read_text() == f"{(tmp_path / 'server').resolve()}\n"
+    notice = heard[2]
+    assert isinstance(notice, m.Notice)
+    where = f"the command runs in {tmp_path.resolve()}/server: {tmp_path} is not the same directory at the service"
+    assert (notice.notice, notice.hint) == (where, "choose a directory of the service with `--cwd DIR`")
+
+
 def test_a_call_is_answered_in_order(tool: Server) -> None:
     """HELLO, STARTED and EXIT, and nothing after."""
     assert [type(message) for message in answers(tool, HELLO, TRUE)] == [m.Hello, m.Started, m.Exit]

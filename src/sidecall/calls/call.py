@@ -15,8 +15,9 @@ was still running when it was stopped, or if the call had not started yet.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecall.calls import events
@@ -24,7 +25,7 @@ from sidecall.calls.admission import SHUTTING_DOWN, PipeEnd
 from sidecall.calls.execution import TSTP, Execution
 from sidecall.calls.log import log_bug
 from sidecall.calls.outcome import End, signaled_before_start
-from sidecall.calls.preparation import check, prepare
+from sidecall.calls.preparation import check, prepare, shared_directory
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import (
     DescriptorsLost,
@@ -150,6 +151,10 @@ class Follower(Protocol):
         """Report that the command has been executed."""
         ...
 
+    def on_notice(self, notice: str, hint: str) -> None:
+        """Report something that changes nothing, to a person."""
+        ...
+
     def on_ended(self, end: End) -> None:
         """Report how the call ended."""
         ...
@@ -220,6 +225,7 @@ class Call:
         self._dropped_because = ("the call was cancelled before it started", "")
         self._ended_by = 0
         self._starts_stopped = False
+        self._notice = ""
         self._moved: Mapping[str, int] = {}
         self.is_begun = False
         self.has_started = False
@@ -268,6 +274,7 @@ class Call:
 
     async def _run(self) -> None:
         self._check_streams()
+        await self._choose_directory()
         await self._get_slot()
         if self._ended_by:
             self._end(signaled_before_start(self._ended_by, time.monotonic() - self._received_at))
@@ -290,6 +297,19 @@ class Call:
         if passed and not self._follower.channel.has_descriptors:
             raise DescriptorsLost("the passed descriptors did not arrive", "relay the streams: `--relay`")
 
+    async def _choose_directory(self) -> None:
+        """Run any command in the client's working directory, if that is the same here; else have the client told."""
+        request = self._request
+        is_default = request.base in {b"", b"/"} or not request.directory_ids  # not chosen, or not known
+        if self._offer().commands is not None or request.directory or is_default:
+            return
+        directory = await shared_directory(request)
+        if directory is None:
+            base = os.fsdecode(request.base)
+            self._notice = f"the command runs in {os.getcwd()}: {base} is not the same directory at the service"
+        else:
+            self._request = replace(request, directory=directory)
+
     async def _get_slot(self) -> None:
         """Wait for a slot. What can be refused is refused before the wait.
 
@@ -308,7 +328,8 @@ class Call:
             self._move("queue", ahead=place - 1)
             self._follower.on_queued(place - 1)
             self._turn = asyncio.get_running_loop().create_future()
-            await self._turn
+            if not self.stop_cause:
+                await self._turn
         if not self.stop_cause or self._ended_by:
             self._move("start")
 
@@ -389,6 +410,8 @@ class Call:
         self.has_started = True
         self._move("started")
         self._follower.on_started(self.id)
+        if self._notice:
+            self._follower.on_notice(self._notice, "choose a directory of the service with `--cwd DIR`")
 
     def _on_timeout(self) -> None:
         if not self.stop_cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from contextlib import ExitStack
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from sidecall.policy.config import Command, Service
     from sidecall.policy.plan import Plan
     from sidecall.protocol.messages import Call
+
+
+_LOOK_TIME = 1.0
+"""Seconds for a directory that the client names: its file system can be one that does not answer."""
 
 
 class Prepared(NamedTuple):
@@ -76,6 +81,41 @@ def prepare(service: Service, call: Call, timeout: float | None, call_id: str, d
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
         plan = policy.plan(service, call, environ, paths, scratch, timeout=timeout)
         return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.has_outputs))
+
+
+async def shared_directory(call: Call) -> bytes | None:
+    """Return the client's working directory if it is the same one here, by device and inode; else None.
+
+    It is empty if it is the server's own, at whatever path. To look at another one may take long: in a thread, and no
+    longer than `_LOOK_TIME`.
+
+    Raises:
+        ProtocolError: the call is malformed.
+    """
+    found, identity = VolumeMap((), call.directory_ids).deepest_directory(call.base)
+    if found != call.base or identity is None:
+        return None
+    if identity == _own_directory():
+        return b""
+    look = asyncio.ensure_future(run_in_thread(functools.partial(_is_directory, call.base, identity)))
+    done, _ = await asyncio.wait([look], timeout=_LOOK_TIME)
+    if not done:
+        look.cancel()
+    return call.base if done and look.result() else None
+
+
+@functools.cache
+def _own_directory() -> tuple[int, int]:
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
+
+
+def _is_directory(path: bytes, identity: tuple[int, int]) -> bool:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return (status.st_dev, status.st_ino) == identity and os.access(path, os.X_OK)
 
 
 @functools.cache

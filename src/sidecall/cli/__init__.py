@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "exec": "run a command of a service",
+    "list": "list the services of the directory, each with its state",
     "describe": "show the commands of a service, or the usage of one",
     "ping": "check whether a service responds",
     "doctor": "find out why a service cannot be reached",

@@ -15,6 +15,7 @@ from sidecall.client.signals import kill_self
 from sidecall.errors import ConfigError, UsageError
 from sidecall.policy.config import DEFAULT_SLOTS, Listen, Service, only_me
 from sidecall.policy.loading import load
+from sidecall.policy.table import Table
 from sidecall.server.checks import check_machine, problems
 from sidecall.server.lifecycle import ListenerSpec, run
 from sidecall.server.service import CallService
@@ -24,8 +25,10 @@ from sidecall.transport.listener import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sidecall.policy.callers import Callers
+
 USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
-       sidecall serve --allow-any NAME
+       sidecall serve --allow-any NAME [--callers CALLER,...]
        sidecall serve [--max-children N] NAME PROGRAM [ARG...]"""
 ABOUT = """\
 Serve the commands of a configuration file, or any command (for development: every caller that the socket admits can run
@@ -36,6 +39,7 @@ OPTIONS = (
     Option("--check", "", "check the configuration and exit"),
     Option("--volume", "NAME=PATH", "with --config: mount point of a declared volume in this container; repeatable"),
     Option("--allow-any", "NAME", "serve any command as NAME; for development"),
+    Option("--callers", "CALLER,...", "with --allow-any: uids, user names and @groups that can call [default: you]"),
     Option("--slots", "N", "with --allow-any: calls that run at once [default: 64]"),
     Option("--queue", "N", "with --allow-any: calls that can wait [default: 1000]"),
     Option("--grace", "SECONDS", "with --allow-any: time between SIGTERM and SIGKILL [default: 10]"),
@@ -46,6 +50,7 @@ OPTIONS = (
 _GOES_WITH = {
     "check": "config",
     "volume": "config",
+    "callers": "allow-any",
     "slots": "allow-any",
     "queue": "allow-any",
     "grace": "allow-any",
@@ -109,8 +114,13 @@ def _any_command(options: Parsed) -> Service:
         queue=options.integer("queue", 1000, 0),
         grace=options.seconds("grace") or 10.0,
         drain=options.seconds("drain") or 5.0,
-        listeners=(Listen(name, only_me()),),
+        listeners=(Listen(name, _callers(options)),),
     )
+
+
+def _callers(options: Parsed) -> Callers:
+    words = [word.strip() for given in options.all("callers") for word in given.split(",")]
+    return Table("--allow-any", "", {"--callers": words} if words else {}).callers("--callers", only_me())
 
 
 def _serve_calls(options: Parsed, service: Service, reload: Callable[[], Service] | None = None) -> int:

@@ -143,6 +143,10 @@ class Session:
             self.channel.descriptors_taken()
         self._send(m.Started(call_id))
 
+    def on_notice(self, notice: str, hint: str) -> None:
+        """Report something that changes nothing, to a person."""
+        self._send(m.Notice(notice, hint))
+
     def on_ended(self, end: End) -> None:
         """Report how the call ended."""
         if end.process.terminated:
