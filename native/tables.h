@@ -245,16 +245,17 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
     "\n" \
     "usage: sidecall COMMAND ...\n" \
     "\n" \
-    "  exec      run a command of a service\n" \
-    "  list      list the services of the directory, each with its state\n" \
-    "  describe  show the commands of a service, or the usage of one\n" \
-    "  ping      check whether a service responds\n" \
-    "  doctor    find out why a service cannot be reached\n" \
-    "  status    list the calls of a service\n" \
-    "  kill      cancel calls\n" \
-    "  serve     serve commands, or one program per connection\n" \
-    "  connect   run a program on a connection to a bridge\n" \
-    "  install   copy this executable to a volume, for containers without Python\n" \
+    "  exec        run a command of a service\n" \
+    "  list        list the services of the directory, each with its state\n" \
+    "  describe    show the commands of a service, or the usage of one\n" \
+    "  ping        check whether a service responds\n" \
+    "  doctor      find out why a service cannot be reached\n" \
+    "  status      list the calls of a service\n" \
+    "  kill        cancel calls\n" \
+    "  serve       serve commands, or one program per connection\n" \
+    "  connect     run a program on a connection to a bridge\n" \
+    "  install     copy this executable to a volume, for containers without Python\n" \
+    "  completion  print a script that completes command lines in bash, zsh or fish\n" \
     "\n" \
     "`sidecall help COMMAND` prints the options of COMMAND, `sidecall --version` the version.\n" \
     "The sockets are in $SIDECALL_DIR, /run/sidecall by default.\n"

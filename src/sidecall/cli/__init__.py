@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": "serve commands, or one program per connection",
     "connect": "run a program on a connection to a bridge",
     "install": "copy this executable to a volume, for containers without Python",
+    "completion": "print a script that completes command lines in bash, zsh or fish",
 }
 
 USAGE = f"""\
@@ -34,7 +35,7 @@ Run a command in another container, over a socket on a shared volume
 
 usage: sidecall COMMAND ...
 
-{"".join(f"  {name:<10}{summary}{chr(10)}" for name, summary in COMMANDS.items())}
+{"".join(f"  {name:<12}{summary}{chr(10)}" for name, summary in COMMANDS.items())}
 `sidecall help COMMAND` prints the options of COMMAND, `sidecall --version` the version.
 The sockets are in $SIDECALL_DIR, /run/sidecall by default.
 """
