@@ -195,6 +195,20 @@ def take_call(peer: socket.socket) -> tuple[m.Hello, m.Call]:
     return hello, call
 
 
+def deliver(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal and wait until the process has taken it, or has ended: two that are pending at once are one."""
+    process.send_signal(number)
+    while process.poll() is None and is_pending(process.pid, number):
+        time.sleep(0.002)
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Tell whether a signal waits to be taken: SigPnd and ShdPnd in proc_pid_status(5)."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 def first_line(caller: subprocess.Popen[bytes]) -> str:
     """Return the first line that a caller's command prints."""
     assert caller.stdout is not None

@@ -41,12 +41,12 @@ def test_the_bridge_carries_the_original_dialogue(
         serve("talk", str(server))
         other = None
     else:
-        other = subprocess.Popen(["socat", f"UNIX-LISTEN:{path},fork", f"EXEC:{server}"])
+        other = subprocess.Popen(["socat", "-t60", f"UNIX-LISTEN:{path},fork", f"EXEC:{server}"])
         while not path.exists():
             pass
     words = {
         "sidecall": [CLIENT, "connect", "talk", str(client)],
-        "socat": ["socat", f"UNIX-CONNECT:{path}", f"EXEC:{client}"],
+        "socat": ["socat", "-t60", f"UNIX-CONNECT:{path}", f"EXEC:{client}"],
     }[client_is]
     done = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if other is not None:

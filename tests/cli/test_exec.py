@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, SIDECALL, both_modes, end, first_line, start, take_call
+from conftest import CLIENT, SIDECALL, both_modes, deliver, end, first_line, start, take_call
 from sidecall import run_async
 from sidecall.errors import ServiceUnavailable
 from sidecall.protocol import messages as m
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
 
 DEADLY = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31, 34, 50, 64]
 """Every signal whose default is to end a process, and some real-time ones: signal(7)."""
-
-
-def await_connection(pid: int) -> None:
-    """Wait until a process has its signal handlers and a connected socket: it has asked for its call."""
-    opened = Path(f"/proc/{pid}/fd")
-    while not any(link.resolve().name.startswith("socket:") for link in opened.iterdir()):  # one may close meanwhile
-        time.sleep(0.01)
-    time.sleep(0.1)
 
 
 @pytest.mark.long
@@ -449,7 +441,8 @@ def test_a_terminal_is_relayed_and_left_as_it_was(tool: Server) -> None:
     os.write(ours, b"hello\n")
     assert end(caller)[0] == 1
     assert os.get_blocking(theirs)
-    assert b"got hello" in os.read(ours, 1000)
+    with open(ours, "rb", buffering=0, closefd=False) as screen:
+        await_words(screen, b"got hello")
     os.close(ours)
     os.close(theirs)
 
@@ -588,24 +581,25 @@ def test_a_second_interrupt_kills(tool: Server, mode: tuple[str, ...]) -> None:
     caller = start(*mode, "tool", "sh", "-c", "trap '' INT TERM; echo ready; while :; do sleep 0.05; done")
     assert caller.stdout is not None
     caller.stdout.readline()
-    caller.send_signal(signal.SIGINT)
-    time.sleep(0.1)  # two signals at once would be one
-    caller.send_signal(signal.SIGINT)
+    for _ in range(2):
+        deliver(caller, signal.SIGINT)
     assert end(caller)[0] == -9
 
 
-def test_a_service_that_does_not_act_is_left_at_the_third_interrupt(tool: Server) -> None:
-    """A stopped server cannot hold its callers: they say that they do not know."""
-    tool.process.send_signal(signal.SIGSTOP)
-    caller = start("tool", "true")
-    await_connection(caller.pid)
-    for _ in range(3):
-        caller.send_signal(signal.SIGINT)
-        time.sleep(0.1)  # two signals at once would be one
-    code = caller.wait(30)  # its streams stay open: they are under way to the service
-    tool.process.send_signal(signal.SIGCONT)
+def test_a_service_that_does_not_act_is_left_at_the_third_interrupt(directory: Path) -> None:
+    """A server that stands still cannot hold its callers: they say that they do not know."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "slow.sock"))
+        listener.listen()
+        caller = start("slow", "true")
+        service, _ = listener.accept()
+        with service:
+            take_call(service)
+            for _ in range(3):
+                deliver(caller, signal.SIGINT)
+            code, _, said = end(caller)
     assert code == 125
-    assert end(caller)[2].startswith(b"sidecall: interrupted repeatedly, but the server does not stop the command")
+    assert said.startswith(b"sidecall: interrupted repeatedly, but the server does not stop the command")
 
 
 @pytest.mark.parametrize(
@@ -730,7 +724,7 @@ def test_a_full_stream_does_not_block_a_signal(tool: Server) -> None:
     caller = start("--relay", "tool", "sh", "-c", "echo $$; exec yes")
     assert caller.stdout is not None
     pid = int(caller.stdout.readline())
-    time.sleep(0.3)  # let every buffer fill
+    await_state(pid, "S")  # it waits for room in a pipe
     caller.send_signal(signal.SIGINT)
     while Path(f"/proc/{pid}").exists():
         pass
@@ -764,9 +758,14 @@ def test_a_caller_can_die_with_its_parent(tool: Server, mode: tuple[str, ...]) -
 
 def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, directory: Path) -> None:
     """A parent that ends before the caller could ask to die with it is noticed all the same."""
-    caller = f"exec {CLIENT} exec --die-with-parent tool touch {directory}/called 2>{directory}/err"
-    subprocess.run(["setsid", "--wait", "sh", "-c", f"(sh -c {shlex.quote(caller)} &); sleep 1"], check=True)
-    assert (directory / "err").read_text().startswith("sidecall: the parent process has ended before the call\n")
+    os.mkfifo(directory / "go")
+    caller = f"read line <{directory}/go; exec {CLIENT} exec --die-with-parent tool touch {directory}/called"
+    with subprocess.Popen(["sh", "-c", f"sh -c {shlex.quote(caller)} &"], stderr=subprocess.PIPE) as parent:
+        assert parent.wait(60) == 0
+        (directory / "go").write_text("\n")
+        assert parent.stderr is not None
+        said = parent.stderr.read()
+    assert said.startswith(b"sidecall: the parent process has ended before the call\n")
     assert not (directory / "called").exists()
 
 
@@ -789,7 +788,7 @@ def test_a_killed_server_is_125(serve: Callable[..., Server], mode: tuple[str, .
 @both_modes
 def test_a_stopped_server_ends_its_calls_truly(serve: Callable[..., Server], mode: tuple[str, ...]) -> None:
     """When the server is told to end its commands get TERM, and their callers learn of it."""
-    server = serve("--allow-any", "brief")
+    server = serve("--allow-any", "brief", "--drain", "0.1")
     caller = start(*mode, "brief", "sh", "-c", "echo ready; exec sleep 60")
     assert caller.stdout is not None
     caller.stdout.readline()

@@ -67,9 +67,7 @@ def test_a_stopped_container_tells_the_truth(pod: Pod, script: str, status: int)
     calling = caller.popen("sh", "-c", f"sidecall exec tool sh -c {shlex.quote(script)}; echo $?")
     assert calling.stdout is not None
     assert calling.stdout.readline() == "ready\n"
-    began = time.monotonic()
-    pod.engine.must("stop", "--time", "20", service.name)
-    assert time.monotonic() - began < 15
+    pod.engine.must("stop", "--time", "50", service.name)  # then it would be killed, and exit with 137
     assert calling.stdout.read().split()[-1] == str(status)
     calling.communicate()
     assert pod.engine.must("inspect", "--format", "{{.State.ExitCode}}", service.name).strip() == "0"
@@ -85,7 +83,7 @@ def test_as_pid_1_every_orphan_is_reaped(pod: Pod) -> None:
 def await_none(container: Container, state: str) -> None:
     """Wait until no process of a container is in a state."""
     script = f"for f in /proc/[0-9]*/stat; do sed 's/.*) //' $f | grep -q '^{state}' && exit 1; done; exit 0"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     time.sleep(0.5)
     while container.exec("sh", "-c", script).returncode != 0:
         assert time.monotonic() < deadline, container.exec("sh", "-c", "cat /proc/[0-9]*/stat").stdout
@@ -103,7 +101,7 @@ def test_a_killed_shell_around_a_caller_takes_the_command_along(pod: Pod) -> Non
     while service.exec("sh", "-c", looking).returncode != 0:
         pass
     assert caller.exec("sh", "-c", f"kill -KILL {pid}").returncode == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while service.exec("sh", "-c", looking).returncode == 0:
         assert time.monotonic() < deadline
     rule.communicate()

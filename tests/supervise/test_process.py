@@ -93,25 +93,28 @@ def test_a_command_starts_with_a_clean_slate() -> None:
 
 
 ESCAPES = {
-    "in the background": "sleep 100 & echo $!",
-    "ignores TERM": "(trap '' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $!",
-    "stopped": "sleep 100 & kill -STOP $!; echo $!",
-    "orphaned": "(sleep 100 & echo $!)",
-    "own session": "setsid sh -c 'echo $$; exec sleep 100' & sleep 0.3",
-    "daemon": "setsid sh -c '(setsid sh -c \"echo \\$\\$; trap : TERM; exec sleep 100\" &)' & sleep 0.3",
-    "daemon without environment": "env -i /usr/bin/setsid -f /bin/sh -c 'echo $$; trap \"\" TERM HUP; exec sleep 100';"
-    " sleep 0.3",
-    "closed all": "(setsid sh -c 'echo $$; exec >&- <&- 2>&-; sleep 100' &) ; sleep 0.3",
+    "in the background": "sleep 100 & echo $! >{pid}",
+    "ignores TERM": "(trap '' TERM; while :; do sleep 0.05; done) >/dev/null 2>&1 & echo $! >{pid}",
+    "stopped": "sleep 100 & kill -STOP $!; echo $! >{pid}",
+    "orphaned": "(sleep 100 & echo $! >{pid})",
+    "own session": "setsid sh -c 'echo $$ >{pid}; exec sleep 100' &",
+    "daemon": "setsid sh -c '(setsid sh -c \"echo \\$\\$ >{pid}; trap : TERM; exec sleep 100\" &)' &",
+    "daemon without environment": "env -i /usr/bin/setsid -f /bin/sh -c"
+    " 'echo $$ >{pid}; trap \"\" TERM HUP; exec sleep 100' &",
+    "closed all": "(setsid sh -c 'echo $$ >{pid}; exec >&- <&- 2>&-; sleep 100' &) &",
 }
+"""Each writes the process id of what tries to escape into a file."""
 
 
 @pytest.mark.parametrize("script", ESCAPES.values(), ids=ESCAPES)
 @pytest.mark.parametrize("how", ["ends", "is stopped"])
-def test_nothing_escapes(script: str, how: str) -> None:
+def test_nothing_escapes(script: str, how: str, tmp_path: Path) -> None:
     """Whatever a command starts is gone when its end is told, be it in another group or session, orphaned or deaf."""
+    file = tmp_path / "pid"
+    script = f"{script.format(pid=file)}\nuntil [ -s {file} ]; do sleep 0.01; done; cat {file}; "
 
     async def main(pool: SupervisorPool) -> tuple[Ended, bool]:
-        process, pid = await first_line(pool, script + ("; exit 3" if how == "ends" else "; exec sleep 100"))
+        process, pid = await first_line(pool, script + ("exit 3" if how == "ends" else "exec sleep 100"))
         if how == "is stopped":
             process.stop(0.2)
         return await process.ended(), lives(pid)
@@ -123,13 +126,15 @@ def test_nothing_escapes(script: str, how: str) -> None:
 
 
 def test_helpers_have_time_to_finish(tmp_path: Path) -> None:
-    """A helper that ends by itself soon, such as `tee`, is not disturbed."""
+    """A helper that ends by itself soon, such as `tee`, is not disturbed. On a loaded machine it can be late."""
+    script = f"(while [ -e /proc/$$ ]; do :; done; sleep 0.1; : >{tmp_path}/marker) & exit 0"
 
     async def main(pool: SupervisorPool) -> None:
-        await (await shell(pool, f"(sleep 0.2; : >{tmp_path}/marker) & exit 0", 5)).ended()
+        while not (tmp_path / "marker").exists():
+            ended = await (await shell(pool, script, 5)).ended()
+            assert (tmp_path / "marker").exists() or ended.terminated
 
     with_pool(main)
-    assert (tmp_path / "marker").exists()
 
 
 def test_helpers_may_be_left_on_purpose() -> None:
@@ -149,20 +154,20 @@ def test_helpers_may_be_left_on_purpose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "status"),
+    ("script", "grace", "status"),
     [
-        ("echo $$; exec sleep 60", 15),
-        ("trap '' TERM; echo $$; while :; do sleep 0.05; done", 9),
-        ("trap 'exit 4' TERM; echo $$; while :; do sleep 0.05; done", 4 << 8),
-        ("echo $$; kill -STOP $$", 15),
+        ("echo $$; exec sleep 60", 60, 15),
+        ("trap '' TERM; echo $$; while :; do sleep 0.05; done", 0.3, 9),
+        ("trap 'exit 4' TERM; echo $$; while :; do sleep 0.05; done", 60, 4 << 8),
+        ("echo $$; kill -STOP $$", 60, 15),
     ],
 )
-def test_stop_escalates(script: str, status: int) -> None:
+def test_stop_escalates(script: str, grace: float, status: int) -> None:
     """TERM first, KILL after the grace; a stopped process is no exception."""
 
     async def main(pool: SupervisorPool) -> Ended:
         process, _ = await first_line(pool, script)
-        process.stop(0.3)
+        process.stop(grace)
         return await process.ended()
 
     assert with_pool(main).status == status
@@ -199,16 +204,14 @@ def test_a_second_stop_hurries() -> None:
 
 
 def test_stopping_does_not_take_the_whole_grace() -> None:
-    """A command that ends on TERM is not waited for any longer."""
+    """A command that ends on TERM is not waited for any longer: the grace is longer than a test can take."""
 
-    async def main(pool: SupervisorPool) -> None:
-        process, _ = await first_line(pool, "echo $$; exec sleep 60")
-        process.stop(60)
-        await process.ended()
+    async def main(pool: SupervisorPool) -> Ended:
+        process, _ = await first_line(pool, "echo $$; exec sleep 6000")
+        process.stop(6000)
+        return await process.ended()
 
-    began = time.monotonic()
-    with_pool(main)
-    assert time.monotonic() - began < 30
+    assert with_pool(main).status == signal.SIGTERM
 
 
 def test_a_signal_to_what_is_gone_is_nothing() -> None:
@@ -272,8 +275,7 @@ def test_idle_supervisors_that_were_killed_are_replaced() -> None:
     """A supervisor killed between two commands costs nobody a call."""
 
     async def main(pool: SupervisorPool) -> int:
-        process, pid = await first_line(pool, "echo $$; sleep 0.1")
-        kept_by = parent_of(pid)
+        process, kept_by = await first_line(pool, "echo $PPID")
         await process.ended()
         os.kill(kept_by, signal.SIGKILL)
         while lives(kept_by):
@@ -435,7 +437,6 @@ def test_a_stopped_supervisor_holds_up_no_other_command(monkeypatch: pytest.Monk
 
 def test_a_stopped_fork_server_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """When it does not answer in time. What runs goes on to its end, what was to start has an unknown one."""
-    monkeypatch.setattr(process_module, "ANSWER_WITHIN", 0.1)
 
     async def main(pool: SupervisorPool) -> None:
         readable, writable = os.pipe()
@@ -445,6 +446,7 @@ def test_a_stopped_fork_server_is_killed(monkeypatch: pytest.MonkeyPatch) -> Non
         while not running.has_started:
             await asyncio.sleep(0.001)
         os.kill(pool._fork_server.pid, signal.SIGSTOP)
+        monkeypatch.setattr(process_module, "ANSWER_WITHIN", 0.1)
         with pytest.raises(SupervisorDied):
             await (await shell(pool, "exit 4")).ended()
         os.waitid(os.P_PID, pool._fork_server.pid, os.WEXITED | os.WNOWAIT)
@@ -475,7 +477,7 @@ async def output_as(pool: SupervisorPool, script: str, run_as: RunAs) -> str:
     ("run_as", "script", "expected"),
     [
         (RunAs(umask=0o027), "umask", "0027\n"),
-        (RunAs(nice=5), "nice", "5\n"),
+        (RunAs(nice=5), "nice", f"{min(os.nice(0) + 5, 19)}\n"),
         (RunAs(oom_score_adj=700), "cat /proc/self/oom_score_adj", "700\n"),
         (RunAs(limits=((resource.RLIMIT_NOFILE, 77),)), "ulimit -n; ulimit -Hn", "77\n77\n"),
         (RunAs(limits=((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 512))), "ulimit -c; ulimit -f", "0\n1\n"),

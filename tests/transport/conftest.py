@@ -30,8 +30,8 @@ class Driver:
         self._loop = loop
 
     def until(self, holds: Callable[[], bool]) -> None:
-        """Run the loop until `holds` returns true; fail after 20 seconds."""
-        deadline = time.monotonic() + 20
+        """Run the loop until `holds` returns true; fail after a minute."""
+        deadline = time.monotonic() + 60
         while not holds():
             assert time.monotonic() < deadline
             self.once()

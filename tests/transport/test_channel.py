@@ -15,7 +15,7 @@ from sidecall.errors import DescriptorsLost, ProtocolError, SidecallError
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import CLIENT, SERVER
+from sidecall.protocol.states import CLIENT, DONE, SERVER
 from sidecall.transport import channel as channel_module
 from sidecall.transport.channel import DISCARD_LIMIT, Channel, ServerChannel
 from transport.conftest import Driver
@@ -483,6 +483,25 @@ def test_what_is_discarded_has_a_limit(server: ServerEnd) -> None:
             break
         assert sent <= DISCARD_LIMIT + (1 << 20)
     assert sent > DISCARD_LIMIT
+    server.driver.until(lambda: server.closed == 1)
+
+
+def test_a_violation_behind_the_request_that_was_answered_is_discarded(
+    server: ServerEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if both come in one write: the handshake ends as soon as the client closes."""
+    monkeypatch.setattr(channel_module, "DISCARD_TIMEOUT", 600)
+
+    def refuse(_: m.Message) -> None:
+        server.channel.send(HELLO, m.Refused(75, "busy", ""))
+        server.channel.finish(server.on_closed)
+
+    monkeypatch.setattr(server.channel, "_on_message", refuse)
+    server.client.sendall(encode(HELLO) + b"\0\0\0\0\x7f" * 10)
+    server.driver.until(lambda: server.channel.connection.states[SERVER] == DONE)
+    server.driver.idle()
+    assert (server.ends, server.closed) == ([], 0)
+    server.client.close()
     server.driver.until(lambda: server.closed == 1)
 
 

@@ -289,14 +289,16 @@ class ServerChannel(Channel):
         self._on_closed = None
 
     def _dispatch(self, data: bytes) -> None:
-        super()._dispatch(data)
-        if not self.closed and (awaited := self.connection.awaited):
-            self._on_awaited(awaited)
+        try:
+            super()._dispatch(data)
+            if not self.closed and (awaited := self.connection.awaited):
+                self._on_awaited(awaited)
+        except SidecallError:
+            if self._discarded < 0:  # what follows the last message is discarded, also if it came with the request
+                raise
 
     def _receive(self) -> bytes:
         data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
-        if self._discarded >= 0:
-            return self._receive_to_discard(len(data), carries=bool(flags & MSG_CTRUNC))
         if not flags & MSG_CTRUNC:
             return self._sock.recv(len(data)) if data else data
         if len(data) == _RECEIVE_SIZE:  # the descriptors can be behind what was peeked, with a PASS behind a long CALL
@@ -315,14 +317,27 @@ class ServerChannel(Channel):
         self._on_descriptors()
         raise BlockingIOError
 
-    def _receive_to_discard(self, size: int, *, carries: bool) -> bytes:
-        """Discard what comes after the last message; end where descriptors come, or too much."""
-        self._discarded += size
-        if not size or carries or self._discarded > DISCARD_LIMIT:
+    def on_readable(self) -> None:
+        """Take what has come by now, and act on it; after the last message, discard it."""
+        if self._discarded < 0:
+            super().on_readable()
+        else:
+            self._discard_received()
+
+    def _discard_received(self) -> None:
+        """Discard what comes after the last message; close at its end, and where descriptors come, or too much."""
+        try:
+            data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:  # the client has closed its end without reading the last message
+            self.close()
+            return
+        self._discarded += len(data)
+        if not data or flags & MSG_CTRUNC or self._discarded > DISCARD_LIMIT:
             self.close()
         else:
-            self._sock.recv(size)
-        raise BlockingIOError
+            self._sock.recv(len(data))
 
     def _holds_descriptors(self) -> bool:
         """Tell whether unread descriptors are left, once no more can come."""
