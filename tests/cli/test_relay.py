@@ -45,7 +45,7 @@ def bash(script: str, run: str, directory: Path) -> tuple[int, bytes]:
 AS_LOCAL = {
     "a FIFO whose writer was quicker": "mkfifo f; exec 3<>f; echo x >f; $run cat <f 3<&- & exec 3<&-; wait $!",
     "a FIFO with two writers in turn": "mkfifo f; (echo a; sleep .1; echo b) >f & $run cat <f",
-    "a reader that has gone before the output": "mkfifo go out; $run sh -c \"read line <$PWD/go; echo result\" >out &"
+    "a reader that has gone before the output": 'mkfifo go out; $run sh -c "read line <$PWD/go; echo result" >out &'
     " exec 3<out; exec 3<&-; echo >go; wait $!",
     "a reader that has gone while nothing is written": "$run tail -f /dev/null | true; exit ${PIPESTATUS[0]}",
     "a reader that goes in the middle": "$run yes | head -n 1; exit ${PIPESTATUS[0]}",
