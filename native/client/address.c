@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -164,12 +165,26 @@ static void limit_sends(int sock, int64_t milliseconds)
     setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
+/* Name a socket, before it connects, as one on which PROTOCOL.md is spoken: a bridge starts no program for it. */
+static void introduce(int sock)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint64_t unique;
+    if (getrandom(&unique, sizeof unique, 0) != sizeof unique)
+        return;
+    int size = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "sidecall-client-%016llx",
+                        (unsigned long long)unique);
+    bind(sock, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)size));
+}
+
 /* Set *sock, within some time; return 0 or the error. */
-static int connect_once(const char *path, const char *directory, int64_t milliseconds, int *sock)
+static int connect_once(const char *path, const char *directory, int64_t milliseconds, enum speaks speaks, int *sock)
 {
     *sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*sock < 0)
         return errno;
+    if (speaks == SPEAKS_PROTOCOL)
+        introduce(*sock);
     limit_sends(*sock, milliseconds > 0 ? milliseconds : 1);
     int error = connect_to(*sock, path, directory);
     limit_sends(*sock, 0);
@@ -187,7 +202,7 @@ int64_t milliseconds_now(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-int connect_to_service(const char *path, double connect_timeout, double answer_timeout)
+int connect_to_service(const char *path, double connect_timeout, double answer_timeout, enum speaks speaks)
 {
     const char *directory = directory_of(path);
     int64_t began = milliseconds_now(), deadline = began + (int64_t)(connect_timeout * 1000);
@@ -197,7 +212,7 @@ int connect_to_service(const char *path, double connect_timeout, double answer_t
         return -1;
     }
     for (;;) {
-        int sock, error = connect_once(path, directory, accepts_by - milliseconds_now(), &sock);
+        int sock, error = connect_once(path, directory, accepts_by - milliseconds_now(), speaks, &sock);
         if (error == 0)
             return sock;
         int64_t remaining = deadline - milliseconds_now();

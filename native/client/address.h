@@ -11,9 +11,12 @@ const char *socket_path(const char *name);
 
 #define ANSWER_TIMEOUT 30.0 /* seconds that a server has to accept, and for HELLO, unless there is a `--connect-timeout` */
 
+/* What is spoken on a connection: PROTOCOL.md, or what the program of a bridge speaks. */
+enum speaks { SPEAKS_PROTOCOL, SPEAKS_TO_BRIDGE };
+
 /* Return a socket that is connected to `path`, or -1, and a failure. Keeps trying for that many seconds while no
  * server is listening. One that listens and does not accept has as many seconds, or `answer_timeout` if they are 0. */
-int connect_to_service(const char *path, double connect_timeout, double answer_timeout);
+int connect_to_service(const char *path, double connect_timeout, double answer_timeout, enum speaks speaks);
 
 /* Return the process at the other end. */
 struct ucred peer_of(int sock);

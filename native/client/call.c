@@ -396,7 +396,7 @@ void begin_attempt(struct call *call, int sock, enum plan plan)
 /* One connection's worth of a call. */
 static void attempt(struct call *call, enum plan plan)
 {
-    int sock = connect_to_service(call->request.path, call->request.connect_timeout, ANSWER_TIMEOUT);
+    int sock = connect_to_service(call->request.path, call->request.connect_timeout, ANSWER_TIMEOUT, SPEAKS_PROTOCOL);
     if (sock < 0)
         return;
     begin_attempt(call, sock, plan);

@@ -159,7 +159,7 @@ int connect_main(char **argv)
     const char *path = socket_path(arguments[0]), *program = path != NULL ? find_executable(arguments[1]) : NULL;
     bool is_ready = program != NULL && parse_seconds("connect-timeout", given.values[CONNECT_OPTION_CONNECT_TIMEOUT],
                                                      &connect_timeout);
-    int sock = is_ready ? connect_to_service(path, connect_timeout, ANSWER_TIMEOUT) : -1;
+    int sock = is_ready ? connect_to_service(path, connect_timeout, ANSWER_TIMEOUT, SPEAKS_TO_BRIDGE) : -1;
     if (sock >= 0)
         become_app(path, program, arguments + 1, sock);
     return print_failure();

@@ -112,7 +112,7 @@ static int ping(const char *name, double connect_timeout, double timeout, bool i
     const char *path = socket_path(name);
     if (timeout <= 0)
         timeout = DEFAULT_TIMEOUT;
-    int sock = path != NULL ? connect_to_service(path, connect_timeout, timeout) : -1;
+    int sock = path != NULL ? connect_to_service(path, connect_timeout, timeout, SPEAKS_PROTOCOL) : -1;
     if (sock < 0)
         return print_failure();
     double began = seconds_now();

@@ -62,6 +62,7 @@ NO_ANSWER = Text("the server does not answer", "check whether it is stopped, or 
 CONNECTION_CLOSED = Text(
     "the server on {path} closed the connection without an answer", "check whether it is a bridge, or socat"
 )
+IS_BRIDGE = Text("the server is a bridge, which takes no calls", "connect to it with `sidecall connect NAME PROGRAM`")
 
 TIMED_OUT = Text(
     "the command timed out and was terminated", "raise `--timeout`, or `timeout` in the service configuration"

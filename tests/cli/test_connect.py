@@ -70,15 +70,15 @@ def test_the_bridge_runs_as_many_apps_as_allowed(serve: Callable[..., Server], d
     """A second caller waits for the first by default, in order."""
     server = serve("-v", "line", "cat")
     first = subprocess.Popen([CLIENT, "connect", "line", "sh", "-c", "exec sleep 60"])
-    server.await_log("app ")
+    server.await_log("program started")
     second = subprocess.Popen(
         [CLIENT, "connect", "line", "sh", "-c", "echo hi; read x; echo $x >&2"], stderr=subprocess.PIPE
     )
-    assert server.log().count("starts") == 1
+    assert server.log().count("program started") == 1
     first.send_signal(signal.SIGTERM)
     first.wait()
     assert second.communicate(timeout=20)[1] == b"hi\n"
-    server.await_log("an app starts", times=2)
+    server.await_log("program started", times=2)
 
 
 def test_bridge_apps_know_their_peer(serve: Callable[..., Server], directory: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,11 +87,32 @@ def test_a_directory_open_to_all(sidecall: Run, directory: Path, tool: Server) -
 
 
 def test_a_bridge(serve: Callable[..., Server], sidecall: Run) -> None:
-    """What listens speaks something else."""
+    """It answers, and takes no calls."""
     serve("x", "cat")
     [(text, fix, code)] = problems(sidecall, "x")
-    assert "does not speak the protocol" in text or "closed the connection" in text
-    assert code in {69, 76}
+    assert (text, code) == ("the server is a bridge, which takes no calls", 69)
+    assert "`sidecall connect NAME PROGRAM`" in fix
+
+
+def test_what_speaks_another_protocol(sidecall: Run, directory: Path) -> None:
+    """Such as socat in place of a bridge."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(directory / "x.sock"))
+        listening.listen()
+
+        def serve() -> None:
+            for _ in range(2):  # `doctor` connects, then asks
+                peer, _ = listening.accept()
+                with peer:
+                    if peer.recv(1000):
+                        peer.sendall(b"HTTP/1.1 200 OK")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        [(text, fix, code)] = problems(sidecall, "x")
+        thread.join()
+    assert "does not speak the protocol" in text
+    assert code == 76
     assert "bridge" in fix
 
 

@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> int:
     name, *argv = options.args
     path = socket_path(name, os.environ)
     program = find_executable(argv[0], os.environ)
-    sock = connect(path, options.seconds("connect-timeout"))
+    sock = connect(path, options.seconds("connect-timeout"), to_bridge=True)
     peer = peer_of(sock)
     environ = {
         **os.environ,

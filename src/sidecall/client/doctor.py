@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
+from sidecall import texts
 from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts
 from sidecall.client.status import ping
 from sidecall.errors import (
@@ -21,7 +22,7 @@ from sidecall.errors import (
     ServiceUnavailable,
     SidecallError,
 )
-from sidecall.transport.address import explain, short_form, why_insecure
+from sidecall.transport.address import explain, introduce, short_form, why_insecure
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
 
@@ -156,6 +157,7 @@ def _probe_connect(path: str, found: os.stat_result) -> list[Finding]:
     """Connect without waiting, then ask."""
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
+        introduce(sock)
         sock.setblocking(False)
         for address in short_form(path):
             sock.connect(address)
@@ -194,6 +196,8 @@ def _ask(path: str) -> Finding:
         text = f"what listens on {path} does not speak the protocol: {error.reason}"
         return Finding(PROBLEM, text, "sidecall connect NAME APP      # if it is a bridge, or socat", error.code)
     load = presence.load
+    if load.number(b"bridge"):
+        return Finding(PROBLEM, *texts.IS_BRIDGE(), EXIT_UNAVAILABLE)
     running, slots, queued = map(load.number, (b"running", b"slots", b"queued"))
     busy = f"{running} of {slots} slots in use, {queued} waiting"
     return Finding(OK, f"{presence.software} answers in {presence.round_trip * 1000:.1f} ms, {busy}")

@@ -37,7 +37,7 @@ EXIT_DETAILS = (
     b"system-us",
     b"max-rss",
 )
-PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms")
+PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms", b"bridge")
 
 _MOST_DIGITS = 19
 """What fits 64 bits in any language."""

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import time
+from contextlib import suppress
 from socket import AF_UNIX, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, socket
 from struct import pack
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ MAX_PATH = 107
 
 ANSWER_TIMEOUT = 30.0
 """Seconds that a server has to accept a connection, and to answer it, unless there is a connect timeout."""
+
+INTRODUCTION = b"\0sidecall-client-"
+"""How the abstract address of a client begins; the rest makes it unique. Source: PROTOCOL.md, section 1."""
 
 _LONGEST = 1e9
 """Seconds that a socket can be told to wait at most; more than ever needed."""
@@ -76,13 +80,16 @@ class Patience:
         self.accepts_by = now + (connect_timeout or answer_timeout)
 
 
-def connect(path: str, connect_timeout: float = 0.0, answer_timeout: float = ANSWER_TIMEOUT) -> socket:
+def connect(
+    path: str, connect_timeout: float = 0.0, answer_timeout: float = ANSWER_TIMEOUT, *, to_bridge: bool = False
+) -> socket:
     """Return a blocking stream socket connected to `path`.
 
     Args:
         path: the socket's path; it may be longer than the kernel's 107 bytes.
         connect_timeout: see `Patience`.
         answer_timeout: see `Patience`.
+        to_bridge: whether a bridge runs its program on the connection; else it is told not to: see `introduce`.
 
     Raises:
         ServiceUnavailable: no server is listening; the reason is that the socket is missing, stale or not a socket.
@@ -92,18 +99,19 @@ def connect(path: str, connect_timeout: float = 0.0, answer_timeout: float = ANS
     patience = Patience(connect_timeout, answer_timeout)
     while True:
         try:
-            return connect_once(path, patience)
+            return connect_once(path, patience, to_bridge=to_bridge)
         except OSError as error:
             pause = pause_after(error, path, patience)
         time.sleep(pause)
 
 
-def connect_once(path: str, patience: Patience | None) -> socket:
+def connect_once(path: str, patience: Patience | None, *, to_bridge: bool = False) -> socket:
     """Return a stream socket connected to `path`, as `connect` does, at the first attempt.
 
     Args:
         path: the socket's path.
         patience: how long a full backlog is waited for; None for not at all, and a non-blocking socket.
+        to_bridge: see `connect`.
 
     Raises:
         OSError: it failed; `pause_after` explains it.
@@ -111,6 +119,8 @@ def connect_once(path: str, patience: Patience | None) -> socket:
     """
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (SOCK_NONBLOCK if patience is None else 0))
     try:
+        if not to_bridge:
+            introduce(sock)
         if patience is not None:
             _limit_sends(sock, min(max(0.001, patience.accepts_by - time.monotonic()), _LONGEST))
         for address in short_form(path):
@@ -122,6 +132,18 @@ def connect_once(path: str, patience: Patience | None) -> socket:
         sock.close()
         raise
     return sock
+
+
+def introduce(sock: socket) -> None:
+    """Name a socket, before it connects, as one on which PROTOCOL.md is spoken: a bridge starts no program for it."""
+    with suppress(OSError):
+        sock.bind(INTRODUCTION + os.urandom(8).hex().encode())
+
+
+def is_introduced(sock: socket) -> bool:
+    """Tell whether the client of an accepted connection has introduced itself."""
+    name = sock.getpeername()
+    return isinstance(name, bytes) and name.startswith(INTRODUCTION)
 
 
 def _limit_sends(sock: socket, seconds: float) -> None:

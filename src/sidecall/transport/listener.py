@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy
-from sidecall.transport.address import short_form, why_insecure
+from sidecall.transport.address import introduce, short_form, why_insecure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -190,6 +190,7 @@ def _ensure_not_listening(path: str) -> None:
     if not stat.S_ISSOCK(os.stat(path).st_mode):
         raise ConfigError(f"{path} exists and is not a socket", "remove it, or choose another name")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        introduce(probe)
         probe.setblocking(False)  # with a full backlog it is live, too: EAGAIN
         try:
             for address in short_form(path):
