@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ PYTHON_COMMAND = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable
 """What a native client becomes for all other subcommands: next to the one of a wheel."""
 if CLIENT != SIDECALL:
     os.environ.setdefault("SIDECALL_PYTHON_COMMAND", PYTHON_COMMAND)
-collect_ignore = ["cli/test_clients.py"] if CLIENT == SIDECALL else []
+collect_ignore = ["cli/test_clients.py"] if CLIENT == PYTHON_COMMAND else []
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[1]
 
@@ -97,6 +97,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line("| attack | what happened |\n|---|---|")
         for attack, happened in rows:
             terminalreporter.write_line(f"| {attack} | {happened} |")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a test that is skipped into a failure where SIDECALL_TEST_REQUIRE is `all`."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("SIDECALL_TEST_REQUIRE") == "all":
+        report.outcome = "failed"
+        report.longrepr = f"skipped where all is required: {report.longreprtext}"
+    return report
 
 
 @pytest.fixture

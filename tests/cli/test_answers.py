@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import SIDECALL
+from conftest import CLIENT, SIDECALL
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -46,7 +46,8 @@ def ask(directory: Path, answer: m.Message, *words: str) -> tuple[int, str]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        done = subprocess.run([SIDECALL, *words], capture_output=True, check=False, timeout=60)
+        program = CLIENT if words[0] == "exec" else SIDECALL
+        done = subprocess.run([program, *words], capture_output=True, check=False, timeout=60)
         thread.join()
     return done.returncode, (done.stdout + done.stderr).decode()
 

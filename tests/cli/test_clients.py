@@ -1,6 +1,6 @@
 """The Python client and the native one are the same to everybody: the same CALL, the same ends, the same words.
 
-Collected where SIDECALL_TEST_CLIENT names the native client: native/test.sh.
+Not collected where there is only one: in the standalone executable's tests, and in those of the Python client.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import CLIENT, SIDECALL
+from conftest import CLIENT, PYTHON_COMMAND
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 from sidecall.protocol.connection import Connection
@@ -122,7 +122,7 @@ def run(program: str, directory: Path, words: tuple[Any, ...], answer: bytes | N
 
 def agree(directory: Path, words: tuple[Any, ...], answer: bytes | None, **options: Any) -> tuple[Any, ...]:
     """Check that both clients do the same; return what."""
-    python, native = (run(program, directory, words, answer, **options) for program in (SIDECALL, CLIENT))
+    python, native = (run(program, directory, words, answer, **options) for program in (PYTHON_COMMAND, CLIENT))
     assert [*map(plain, native)] == [*map(plain, python)], answer and answer[:200]
     return native
 
@@ -285,7 +285,7 @@ def test_a_socket_that_anybody_could_have_made_is_not_trusted(directory: Path, m
     os.chown(public, 2, 2)
     path = public / "odd.sock"
     ends = []
-    for program in (SIDECALL, str(binary)):
+    for program in (PYTHON_COMMAND, str(binary)):
         public.chmod(0o755)
         service = Service(path, BEGUN + exit_message(0, 0))
         path.chmod(0o777)
@@ -440,34 +440,34 @@ def test_mutated_answers_end_a_call_the_same_way(directory: Path) -> None:
 )
 def test_the_rest_is_handed_over(directory: Path, words: tuple[str, ...]) -> None:
     """What the native client does not do the Python command does, with the same words."""
-    ends = [subprocess.run([program, *words], capture_output=True, check=False) for program in (SIDECALL, CLIENT)]
+    ends = [subprocess.run([program, *words], capture_output=True, check=False) for program in (PYTHON_COMMAND, CLIENT)]
     python, native = [(end.returncode, end.stdout, end.stderr) for end in ends]
     assert native == python
 
 
-NAMED = [{}, {"SIDECALL_PYTHON_COMMAND": CLIENT}, {"SIDECALL_PYTHON_COMMAND": "/no/such"}]
-
-
-@pytest.mark.parametrize("named", NAMED)
-def test_without_a_python_command_it_is_a_client_alone(directory: Path, named: dict[str, str]) -> None:
+@pytest.mark.parametrize("named", [None, "itself", "/no/such"])
+def test_without_a_python_command_it_is_a_client_alone(directory: Path, named: str | None) -> None:
     """It does calls, bridges, `ping`, help and version itself, and reports what it cannot do."""
-    environ = {"SIDECALL_DIR": str(directory), "PATH": "/no/such", **named}
+    client = shutil.copy(CLIENT, directory / "client")
+    environ = {"SIDECALL_DIR": str(directory), "PATH": "/no/such"}
+    if named is not None:
+        environ["SIDECALL_PYTHON_COMMAND"] = str(client) if named == "itself" else named
     for words in (("--help",), ("--version",), ("exec", "--help"), ("connect", "-h"), ("ping", "--help")):
-        done = subprocess.run([CLIENT, *words], capture_output=True, check=False, env=environ)
+        done = subprocess.run([client, *words], capture_output=True, check=False, env=environ)
         assert (done.returncode, done.stderr) == (0, b"")
-    done = subprocess.run([CLIENT, "status", "x"], capture_output=True, check=False, env=environ)
+    done = subprocess.run([client, "status", "x"], capture_output=True, check=False, env=environ)
     assert done.returncode == 64
     assert done.stderr.startswith(b"sidecall: this client has no subcommand 'status', and the Python command that")
-    done = subprocess.run([CLIENT], capture_output=True, check=False, env=environ)
+    done = subprocess.run([client], capture_output=True, check=False, env=environ)
     assert (done.returncode, done.stderr) == (64, b"sidecall: missing subcommand\nhint: see `sidecall --help`\n")
     answer = HEARD + encode(m.Description(b'{"service": "odd"}'))
-    described = run(CLIENT, directory, ("odd", "print", "--help"), answer, env=environ)
+    described = run(str(client), directory, ("odd", "print", "--help"), answer, env=environ)
     assert described[:2] == (0, b'{"service": "odd"}\n')
 
 
 def test_the_end_of_a_real_call_has_the_same_fields(tool: Server, directory: Path) -> None:
     """The JSON line of a real call has the same keys in the same order."""
-    lines = [run(program, directory, ("tool", "sh", "-c", "exit 4"), None)[3] for program in (SIDECALL, CLIENT)]
+    lines = [run(program, directory, ("tool", "sh", "-c", "exit 4"), None)[3] for program in (PYTHON_COMMAND, CLIENT)]
     keys = [list(json.loads(line)) + list(json.loads(line)["usage"]) for line in lines]
     assert keys[0] == keys[1]
 
@@ -533,7 +533,7 @@ def test_a_bridge_that_cannot_be_connected_ends_in_the_same_words(directory: Pat
         given = {**environ, **(path or {}), "SIDECALL_DIR": str(directory)}
         ends = [
             subprocess.run([program, "connect", *words], capture_output=True, check=False, env=given, cwd=directory)
-            for program in (SIDECALL, CLIENT)
+            for program in (PYTHON_COMMAND, CLIENT)
         ]
         python, native = [(end.returncode, end.stdout, plain(end.stderr)) for end in ends]
         assert native == python

@@ -242,9 +242,9 @@ def test_writes_the_outcome_as_json(
 
 
 def bash(script: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a script of the shell in which `$S` is the Python command."""
+    """Run a script of the shell in which `$S` is the client."""
     words = ["bash", "-c", script]
-    return subprocess.run(words, capture_output=True, env={**os.environ, "S": SIDECALL}, check=False, timeout=60)
+    return subprocess.run(words, capture_output=True, env={**os.environ, "S": CLIENT}, check=False, timeout=60)
 
 
 @pytest.mark.parametrize(("file", "reason"), [(">/dev/full", b"No space left"), ("</dev/null", b"Bad file descriptor")])

@@ -46,7 +46,7 @@ def socat(directory: Path, target: Path) -> Iterator[Path]:
 def ssh(directory: Path, target: Path) -> Iterator[Path]:
     """Forward a socket by `ssh -L` through an sshd of this test; yield its path."""
     if not os.path.exists(SSHD) or shutil.which("ssh") is None:
-        pytest.skip("OpenSSH is not installed")
+        pytest.skip("not installed: openssh-client or openssh-server")
     if os.geteuid() == 0:  # sshd(8) changes its root there before it has authenticated a client
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     hop, key, host = directory / "ssh.sock", directory / "key", directory / "host"

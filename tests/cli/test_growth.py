@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, PROGRAMS, ROOT, SIDECALL, both_modes
+from conftest import CLIENT, PROGRAMS, PYTHON_COMMAND, ROOT, both_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from conftest import Server
 
-CLIENTS = [SIDECALL] if CLIENT == SIDECALL else [SIDECALL, CLIENT]
+CLIENTS = sorted({CLIENT, PYTHON_COMMAND})
 SCRIPT = ("sh", "-c", "cat; echo err >&2; exit $0")
 
 NATIVE_CHANGES = {
