@@ -42,7 +42,7 @@ def test_the_examples_of_the_library_do_what_they_say(tool: Server) -> None:
     """Each example of docs/library.md prints what stands below it."""
     page = (REPO / "docs" / "library.md").read_text()
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == page.count("```python") == 5
+    assert len(examples) == page.count("```python") == 6
     for example, printed in examples:
         done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
         assert (done.stdout, done.stderr) == (printed, ""), example

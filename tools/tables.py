@@ -79,7 +79,7 @@ def signals() -> str:
     """Return the signals that a SIGNAL can carry, and those of them that end a process."""
     parts = []
     for name, numbers_ in (
-        ("FORWARDED", m.SIGNALS),
+        ("FORWARDED", m.FORWARDED_SIGNALS),
         ("ENDING", m.ENDING_SIGNALS),
         ("NEVER_LETHAL", m.NEVER_LETHAL_SIGNALS),
     ):

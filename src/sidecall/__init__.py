@@ -1,7 +1,7 @@
 """Run a command in the container next door as if it were local.
 
-`run` is the library's way to make a call, `run_async` the same for asyncio; `python -m sidecall` and the `sidecall`
-command are the other two.
+`run` is the library's way to make a call, `run_async` the same for asyncio, `Popen` for a call to work with while it
+runs; `python -m sidecall` and the `sidecall` command are the other two.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecall.client.aio import run_async
     from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run
+    from sidecall.client.popen import Popen
     from sidecall.errors import (
         CallDenied,
         ConnectionLost,
@@ -33,6 +34,7 @@ __all__ = [
     "ConnectionLost",
     "NoSuchCommand",
     "Outcome",
+    "Popen",
     "ServiceBusy",
     "ServiceUnavailable",
     "SidecallError",
@@ -44,6 +46,7 @@ __all__ = [
 _HOMES = {
     "sidecall.client.aio": ("run_async",),
     "sidecall.client.api": ("DEVNULL", "PIPE", "STDOUT", "CallFailed", "CompletedCall", "run"),
+    "sidecall.client.popen": ("Popen",),
     "sidecall.errors": (
         "CallDenied",
         "ConnectionLost",

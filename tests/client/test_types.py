@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import assert_type
+from typing import IO, assert_type
 
 import sidecall
 
@@ -18,7 +18,20 @@ async def right() -> None:
     assert_type(await sidecall.run_async("tool", ("ls",), timeout=None, cwd=Path("directory")), sidecall.CompletedCall)
 
 
+def right_while_it_runs() -> None:
+    assert_type(sidecall.Popen("tool", ["ls", Path("x")], stdout=sidecall.PIPE), sidecall.Popen[bytes])
+    assert_type(sidecall.Popen("tool", ["ls"], encoding="utf-8"), sidecall.Popen[str])
+    with sidecall.Popen("tool", ["ls"], text=True, stdin=sys.stdin) as call:
+        assert_type(call, sidecall.Popen[str])
+        assert_type(call.stdout, IO[str] | None)
+        assert_type(call.communicate("x", timeout=1.5), tuple[str | None, str | None])
+        assert_type(call.poll(), int | None)
+        assert_type(call.wait(), int)
+        assert_type(call.outcome, sidecall.Outcome | None)
+
+
 async def wrong() -> None:
+    sidecall.Popen("tool", ["ls"], text=True).communicate(b"x")  # type: ignore[arg-type]
     sidecall.run("tool", "ls -l", capture_output="no")  # type: ignore[arg-type]
     sidecall.run("tool", [1])  # type: ignore[list-item]
     sidecall.run("tool", ["ls"], input="text")  # type: ignore[arg-type]

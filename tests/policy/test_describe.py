@@ -53,7 +53,7 @@ def test_a_command_is_described_as_declared() -> None:
                 "working_directory": True,
                 "stdin": True,
                 "descriptors": True,
-                "signals": ["CONT", "HUP", "INT", "QUIT", "TERM", "TSTP", "USR1", "USR2"],
+                "signals": ["CONT", "HUP", "INT", "KILL", "QUIT", "TERM", "TSTP", "USR1", "USR2"],
                 "parameters": [
                     {"name": "pto", "type": "path", "required": True, "help": "the project", "access": "read"},
                     {"name": "size", "type": "int", "required": False, "default": "5", "min": 1, "max": 9},

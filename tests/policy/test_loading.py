@@ -46,12 +46,12 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
             "commands.c.parameters.p.leading-dash: unknown key (did you mean 'allow-leading-dash'?)",
         ),
         (
-            COMMAND + 'signals = ["KILL"]',
-            "commands.c.signals: expected an array of HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, not ['KILL']",
+            COMMAND + 'signals = ["STOP"]',
+            "commands.c.signals: expected an array of HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, TSTP, not ['STOP']",
         ),
         (
             COMMAND + "signals = [[]]",
-            "commands.c.signals: expected an array of HUP, INT, QUIT, USR1, USR2, TERM, CONT, TSTP, not [[]]",
+            "commands.c.signals: expected an array of HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, TSTP, not [[]]",
         ),
         (HEAD + "grace = 0", "service.grace: expected a positive number of seconds, not 0"),
         (

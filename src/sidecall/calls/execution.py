@@ -86,10 +86,17 @@ class Execution:
             self._process.on_end(timer.cancel)
 
     def signal(self, number: int) -> None:
-        """Deliver a signal of the client to the command's process group; a second INT within the grace period kills."""
+        """Deliver a signal of the client to the command's process group.
+
+        KILL, or a second INT within the grace period, kills all processes of the call.
+        """
         if self._process is None:
             return
         self._was_signaled |= number in ENDING_SIGNALS
+        if number == signal.SIGKILL:
+            self._process.signal(number)
+            self._process.stop(0)
+            return
         if number == signal.SIGINT:
             now = time.monotonic()
             if now - self._interrupted < self._plan.grace:

@@ -178,6 +178,20 @@ def completed(end: Outcome | bytes, streams: Streams, *, check: bool) -> Complet
     return done
 
 
+def descriptor(given: int | HasFileno) -> int:
+    """Return an open descriptor, or that of a file.
+
+    Raises:
+        UsageError: it is not open.
+    """
+    fd = given if isinstance(given, int) else given.fileno()
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        raise UsageError(f"{given} is no open descriptor", "a command's stdin can be `input`, but no PIPE") from None
+    return fd
+
+
 class Streams:
     """The streams of one call. It keeps what goes in and what is captured in files that live in memory.
 
@@ -229,14 +243,7 @@ class Streams:
             return None
         if given == PIPE and stream:
             return self._hold(stream)
-        fd = given if isinstance(given, int) else given.fileno()
-        try:
-            os.fstat(fd)
-        except (OSError, OverflowError):
-            raise UsageError(
-                f"{given} is no open descriptor", "a command's stdin can be `input`, but no PIPE"
-            ) from None
-        return fd
+        return descriptor(given)
 
     def _hold(self, stream: int, content: bytes = b"") -> int:
         fd = self._memory[stream] = os.memfd_create("sidecall")

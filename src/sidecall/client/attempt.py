@@ -192,14 +192,20 @@ class Attempt:
                 self._relay.close()  # nothing is flushed: the client ends at once
             self._finish_with(ConnectionLost(*texts.NOT_STOPPED()))
             return
+        self.send_signal(number)
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self._channel.send(m.Signal(signal.SIGCONT))
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the command."""
+        if not self.running:
+            return
         self._channel.send(m.Signal(number))
         is_waiting = self._channel.connection.states[SERVER] == WAITING
         if number in m.ENDING_SIGNALS and is_waiting and not self._cancelled_by:
             self._cancelled_by = number  # a server that waits for PASS does not read SIGNAL, but finds the end
             self._channel.shut_down_sending()
-        if number == signal.SIGTSTP:
-            os.kill(os.getpid(), signal.SIGSTOP)
-            self._channel.send(m.Signal(signal.SIGCONT))
 
     def resource_error(self, error: OSError) -> SidecallError:
         """Return what it means for the call that this process cannot continue: it has no descriptor left, for one."""

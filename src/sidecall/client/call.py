@@ -8,18 +8,26 @@ from sidecall.client.attempt import Attempt, Reports
 from sidecall.client.signals import SignalWatch
 from sidecall.client.streams import stream_plans
 from sidecall.errors import DescriptorsLost
-from sidecall.protocol.messages import SIGNALS
+from sidecall.protocol.messages import FORWARDED_SIGNALS
 from sidecall.transport.address import connect
 from sidecall.transport.loop import Poller
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecall.client.attempt import Request
     from sidecall.outcome import Outcome
 
 _NO_REPORTS = Reports()
 
 
-def make_call(request: Request, reports: Reports = _NO_REPORTS, *, forward_signals: bool = False) -> Outcome | bytes:
+def make_call(
+    request: Request,
+    reports: Reports = _NO_REPORTS,
+    *,
+    forward_signals: bool = False,
+    on_attempt: Callable[[Attempt, Poller], None] = lambda _, __: None,
+) -> Outcome | bytes:
     """Make a call and wait for its outcome.
 
     An exception on the way, KeyboardInterrupt for one, cancels the call, and is raised once nothing of it is left; a
@@ -29,6 +37,7 @@ def make_call(request: Request, reports: Reports = _NO_REPORTS, *, forward_signa
         request: what to call.
         reports: what to call back on the way.
         forward_signals: send this process' signals to the command instead of acting on them.
+        on_attempt: called with each attempt before it starts, and with its loop.
 
     Returns:
         How the command ended; or the JSON description of a command that was asked for its `--help`.
@@ -41,6 +50,7 @@ def make_call(request: Request, reports: Reports = _NO_REPORTS, *, forward_signa
         loop = Poller()
         attempt = Attempt(loop, connect(request.path, request.connect_timeout), request, plan, reports)
         try:
+            on_attempt(attempt, loop)
             _run_to_completion(attempt, loop, forward_signals=forward_signals)
             return attempt.result()
         except DescriptorsLost:
@@ -55,7 +65,7 @@ def _run_to_completion(attempt: Attempt, loop: Poller, *, forward_signals: bool)
     signals = None
     try:
         if forward_signals:
-            signals = SignalWatch(loop, SIGNALS, attempt.signal)
+            signals = SignalWatch(loop, FORWARDED_SIGNALS, attempt.signal)
         attempt.start()
         _run(attempt, loop)
         if signals is not None:

@@ -39,11 +39,14 @@ ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
 ENDED_OUTPUT_FAILED = 3
 
-ENDING_SIGNALS = frozenset({1, 2, 3, 10, 12, 15})
-"""HUP, INT, QUIT, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
+ENDING_SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15})
+"""HUP, INT, QUIT, KILL, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
 
 SIGNALS = ENDING_SIGNALS | {18, 20}
 """What a SIGNAL can carry: those, CONT and TSTP."""
+
+FORWARDED_SIGNALS = SIGNALS - {9}
+"""What a client that gets it can send on: no process learns that it is killed."""
 
 NEVER_LETHAL_SIGNALS = frozenset({17, 18, 19, 20, 21, 22, 23, 28})
 """CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH: no process dies of these, so no EXIT can report them."""
