@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,8 @@ def test_a_stop_is_reported_with_its_cause(
         assert server.process.wait(20) == 0
     else:
         server.await_log(f"stopped={cause}")
+    while not audited(directory):  # it is written after the log
+        time.sleep(0.01)
     (line,) = audited(directory)
     assert (line["stopped"], line["value"]) == (cause, 255)
     assert not Path(f"/proc/{pid}").exists()

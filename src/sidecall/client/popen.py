@@ -235,7 +235,7 @@ class Popen(Generic[AnyStr]):
         return self._content(self.stdout), self._content(self.stderr)
 
     def send_signal(self, sig: int) -> None:
-        """Send a signal to the command; nothing happens if it has ended, or its service takes no such signal of clients.
+        """Send a signal to the command; nothing happens if it has ended, or its service takes none of clients.
 
         SIGKILL kills all processes of the call. SIGSTOP is sent as SIGTSTP.
 
