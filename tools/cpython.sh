@@ -10,5 +10,6 @@ for python in $(tools/pythons.sh); do
     "$python" -c 'import test.test_subprocess, test.test_asyncio' 2>/dev/null || continue
     echo "== $("$python" -V)"
     "$python" tests/compat/cpython.py "$sidecall" || status=1
+    "$python" tests/compat/cpython.py "$sidecall" --library || status=1
 done
 exit "$status"

@@ -1,13 +1,16 @@
-"""Runs CPython's own tests of subprocess and asyncio.subprocess with each command started by `sidecall exec`.
+"""Runs CPython's own tests of subprocess and asyncio.subprocess with each command run by sidecall.
 
 Each Popen executes `sidecall exec SERVICE` in front of its arguments and passes on the variables that it sets. All else
 (descriptors, working directory, process groups, preexec_fn) applies to the client, as for any local program. The tests
 compare what they get with what a local process gives, so each failure is a difference, or something that cannot cross.
 
-usage: PYTHON tests/compat/cpython.py SIDECALL [TEST...]
+With `--library`, `sidecall.Popen` is in the place of `subprocess.Popen`; there is no client then, and arguments that it
+does not have are left out.
+
+usage: PYTHON tests/compat/cpython.py SIDECALL [--library] [TEST...]
     PYTHON     an interpreter with its own `test` package
     SIDECALL   the installed command
-    TEST       test.test_subprocess and test.test_asyncio.test_subprocess by default
+    TEST       test.test_subprocess by default, and without --library test.test_asyncio.test_subprocess
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from typing import Any
+from pathlib import Path
+from typing import Any, AnyStr
 
 NOT_RAISED = (
     "a command that cannot be started is reported by the client's exit status, since Popen has started the client"
@@ -58,6 +62,57 @@ EXPECTED = {
 }
 """Tests that cannot pass, with the reason."""
 
+PRIVATE = "it looks at what is private to subprocess.Popen"
+NO_PID = "there is no local process, so there is no pid"
+NOT_RUN_BY_CLIENT = "sidecall.Popen has no such argument: the service decides"
+OTHER_ERROR = "it is a UsageError, not a ValueError"
+LIBRARY_EXPECTED = {
+    **dict.fromkeys(
+        (
+            "test__use_vfork",
+            "test_call_keyboardinterrupt_no_kill",
+            "test_class_getitems",
+            "test_communicate_BrokenPipeError_stdin_close",
+            "test_communicate_BrokenPipeError_stdin_close_with_timeout",
+            "test_communicate_BrokenPipeError_stdin_flush",
+            "test_communicate_BrokenPipeError_stdin_write",
+            "test_context_manager_keyboardinterrupt_no_kill",
+            "test_exception_errpipe_bad_data",
+            "test_exception_errpipe_normal",
+            "test_failed_child_execute_fd_leak",
+            "test_repr",
+            "test_run_keyboardinterrupt_no_kill",
+        ),
+        PRIVATE,
+    ),
+    **dict.fromkeys(
+        ("test_leak_fast_process_del_killed", "test_send_signal_race", "test_stopped", "test_zombie_fast_process_del"),
+        NO_PID,
+    ),
+    **dict.fromkeys(
+        ("test_close_fds", "test_pass_fds", "test_pass_fds_inheritable", "test_pass_fds_redirected"), ONLY_THREE
+    ),
+    **dict.fromkeys(
+        (
+            "test_extra_groups",
+            "test_extra_groups_empty_list",
+            "test_extra_groups_invalid_gid_t_values",
+            "test_group",
+            "test_pipesizes",
+            "test_preexec",
+            "test_preexec_errpipe_does_not_double_close_pipes",
+            "test_preexec_exception",
+            "test_restore_signals",
+            "test_umask",
+            "test_user",
+        ),
+        NOT_RUN_BY_CLIENT,
+    ),
+    **dict.fromkeys(("test_invalid_cmd", "test_invalid_env", "test_surrogates_error_message"), OTHER_ERROR),
+    "test_run_with_pathlike_path": SHOWS_CLIENT,
+}
+"""Likewise, with `--library`."""
+
 DEFAULT = ("test.test_subprocess", "test.test_asyncio.test_subprocess")
 
 
@@ -88,8 +143,48 @@ def wrap_popen(sidecall: str, service: str) -> None:
     subprocess.Popen.__init__ = start  # type: ignore[method-assign]
 
 
+def use_library(service: str) -> None:
+    """Put `sidecall.Popen` in the place of `subprocess.Popen`."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+    import sidecall
+
+    base = dict(os.environ)
+    taken = {"stdin", "stdout", "stderr", "encoding", "errors"}
+
+    class Popen(sidecall.Popen[AnyStr]):
+        def __init__(self, args: Any, bufsize: Any = -1, executable: Any = None, *_: Any, **options: Any) -> None:
+            if not isinstance(bufsize, int | None):
+                raise TypeError("bufsize must be an integer")
+            if options.get("startupinfo") or options.get("creationflags"):
+                raise ValueError("for Windows alone")
+            text, lines = options.get("text"), options.get("universal_newlines")
+            if text is not None and lines is not None and bool(text) != bool(lines):
+                raise subprocess.SubprocessError("text and universal_newlines contradict each other")
+            words: list[Any] = [args] if isinstance(args, (str, bytes)) or hasattr(args, "__fspath__") else list(args)
+            if options.get("shell"):
+                words = [executable or "/bin/sh", "-c", *words]
+            elif executable:
+                words = [executable, *words[1:]]
+            env = {os.fsdecode(name): os.fsdecode(value) for name, value in (options.get("env") or {}).items()}
+            super().__init__(  # type: ignore[misc]
+                service,
+                words,
+                bufsize=-1 if bufsize is None else bufsize,
+                text=bool(text or lines),
+                cwd=options.get("cwd") or os.getcwd(),
+                env={name: value for name, value in env.items() if base.get(name) != value},
+                **{name: value for name, value in options.items() if name in taken},
+            )
+            self.args = args
+
+    subprocess.Popen = Popen  # type: ignore[assignment,misc]
+
+
 def main(sidecall: str, *names: str) -> int:
     """Run the tests; print each failure, and how many passed."""
+    by_library = names[:1] == ("--library",)
+    names = names[by_library:] or DEFAULT[: 1 if by_library else None]
+    expected = LIBRARY_EXPECTED if by_library else EXPECTED
     with tempfile.TemporaryDirectory() as directory:
         os.environ["SIDECALL_DIR"] = directory
         server = subprocess.Popen([sidecall, "serve", "--allow-any", "compat"])
@@ -97,8 +192,11 @@ def main(sidecall: str, *names: str) -> int:
             subprocess.run(
                 [sidecall, "ping", "--connect-timeout", "20", "compat"], check=True, stdout=subprocess.DEVNULL
             )
-            wrap_popen(sidecall, "compat")
-            suite = unittest.defaultTestLoader.loadTestsFromNames(names or DEFAULT)
+            if by_library:
+                use_library("compat")
+            else:
+                wrap_popen(sidecall, "compat")
+            suite = unittest.defaultTestLoader.loadTestsFromNames(names)
             result = unittest.TextTestRunner(verbosity=0, buffer=True).run(suite)
         finally:
             server.terminate()
@@ -106,7 +204,7 @@ def main(sidecall: str, *names: str) -> int:
     bad = {test.id().partition(" ")[0]: text for test, text in (*result.failures, *result.errors)}
     unexpected = 0
     for name, text in sorted(bad.items()):
-        reason = EXPECTED.get(name.rpartition(".")[2], "")
+        reason = expected.get(name.rpartition(".")[2], "")
         unexpected += not reason
         print(f"{name}: {reason or 'UNEXPECTED: ' + text.strip().splitlines()[-1][:150]}")
     count = result.testsRun - len(result.skipped)

@@ -225,13 +225,16 @@ class Popen(Generic[AnyStr]):
             stdout and stderr; None for what is not a pipe.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after `timeout` seconds. Nothing that was read is lost: call again.
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds. It has the output so far, as bytes. Nothing
+                is lost: call again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._unwritten is None:
             self._unwritten = memoryview(self._encoded(input))
-        self._exchange(deadline, timeout)
-        self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if not self._exchange(deadline) or not self._ended.wait(None if deadline is None else _left(deadline)):
+            out, err = (bytes(self._read.get(file, b"")) or None for file in (self.stdout, self.stderr))
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0, out, err)
+        self.poll()
         return self._content(self.stdout), self._content(self.stderr)
 
     def send_signal(self, sig: int) -> None:
@@ -342,8 +345,8 @@ class Popen(Generic[AnyStr]):
         for fd in fds or ():
             os.close(fd)
 
-    def _exchange(self, deadline: float | None, timeout: float | None) -> None:
-        """Write and read until all pipes are at their end, or the deadline has passed."""
+    def _exchange(self, deadline: float | None) -> bool:
+        """Write and read until all pipes are at their end; return False if the deadline passes before."""
         with selectors.DefaultSelector() as selector:
             if self.stdin is not None and not self.stdin.closed:
                 _flush(self.stdin)
@@ -355,14 +358,15 @@ class Popen(Generic[AnyStr]):
                 if file is not None and not file.closed:
                     selector.register(file, selectors.EVENT_READ)
             while selector.get_map():
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left < 0:
-                    raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
-                for key, _ in selector.select(left):
+                ready = selector.select(None if deadline is None else _left(deadline))
+                if not ready and deadline is not None and _left(deadline) == 0:
+                    return False
+                for key, _ in ready:
                     is_done = self._write(key.fd) if key.fileobj is self.stdin else self._fill(key.fileobj, key.fd)
                     if is_done:
                         selector.unregister(key.fileobj)
                         _close(key.fileobj)
+        return True
 
     def _write(self, fd: int) -> bool:
         assert self._unwritten is not None  # noqa: S101 see `communicate`
@@ -440,6 +444,10 @@ def _file(fd: int, mode: str, bufsize: int, is_text: bool, encoding: str | None,
     )
 
 
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
 def _flush(file: IO[Any]) -> None:
     with suppress(BrokenPipeError):
         file.flush()
@@ -463,7 +471,7 @@ def _as_os_error(error: BaseException, command: Text, directory: bytes) -> BaseE
         return error
     is_directory = error.reason.startswith("cannot enter the working directory")
     assert isinstance(raised, OSError)  # noqa: S101 each is
-    raised.errno, raised.strerror = number, error.reason
+    raised.errno, raised.strerror = number, os.strerror(number)
     raised.filename = os.fsdecode(directory if is_directory else command)
     return raised
 
