@@ -225,8 +225,8 @@ class Popen(Generic[AnyStr]):
             stdout and stderr; None for what is not a pipe.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after `timeout` seconds. It has the output so far, as bytes. Nothing
-                is lost: call again.
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds. The exception has the output so far, as
+                bytes. Nothing is lost: call again.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if self._unwritten is None:
