@@ -128,6 +128,12 @@ def test_a_wrong_shell_is_refused(sidecall: Run) -> None:
     assert done.stderr.startswith(b"sidecall: expected the name of a shell: bash, zsh or fish\n")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the tests wait for a service on a loaded machine."""
+    monkeypatch.setattr("sidecall.cli.completion._WAIT", 60.0)
+
+
 @pytest.fixture
 def path(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `sidecall` on PATH, and a home without a shell's files."""

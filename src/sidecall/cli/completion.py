@@ -43,7 +43,7 @@ _POSITIONALS = {
     "install": ("directories",),
     "completion": ("shell",),
 }
-_WAIT = 1.0
+_WAIT = 3.0
 """Seconds for a service to answer."""
 
 _BASH = """\

@@ -37,7 +37,7 @@ class ServiceState:
     reply: PingReply | None = None
 
 
-def services(directory: str, timeout: float = 2.0) -> list[ServiceState]:
+def services(directory: str, timeout: float = 5.0) -> list[ServiceState]:
     """Return the services of a directory, by name.
 
     Args:
