@@ -1,4 +1,4 @@
-"""The commands of the soak: each behaves badly in one way, and is known to end in one way if nobody disturbs it."""
+"""The calls of the soak: a command or its client behaves badly in one way, and the end is known if nothing disturbs it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Adversary(NamedTuple):
         stdin: what it is given.
         stdout: what it prints.
         stderr: how many bytes it prints there.
+        client: what is special about its client, one of CLIENTS.
+        weight: how often it is chosen.
     """
 
     name: str
@@ -29,9 +31,17 @@ class Adversary(NamedTuple):
     stdin: bytes = b""
     stdout: bytes = b""
     stderr: int = 0
+    client: str = ""
+    weight: int = 10
 
+
+LINGERING, STALLED, FORWARDED, CONFINED = CLIENTS = ("lingering", "stalled", "forwarded", "confined")
+"""Its stdin is a socket whose close blocks; it reads late; a forwarder of bytes is in between; the server that it calls
+can have few processes."""
 
 _FORK_CHAIN = "import os\\nfor _ in range(2000):\\n if os.fork(): os._exit(0)\\n os.setsid()"
+_CHAIN = "import os\\nwhile 1:\\n if os.fork(): os._exit(0)\\n os.setsid()"
+_BOMB = "import os\\nwhile 1:\\n try: os.fork()\\n except OSError: pass"
 
 ADVERSARIES = (
     Adversary("exits", "exit 7", 7),
@@ -67,4 +77,12 @@ ADVERSARIES = (
         b"",
         b"set",
     ),
+    Adversary("forks a chain without end", f"python3 -I -S -c \"exec('{_CHAIN}')\" & exit 9", 9, weight=5),
+    Adversary("is a fork bomb", f"python3 -I -S -c \"exec('{_BOMB}')\" & exit 9", 9, client=CONFINED, weight=2),
+    Adversary("has a lingering socket as stdin", "echo out; exit 5", 5, b"", b"out\n", client=LINGERING),
+    Adversary("reads a lingering socket", "cat; exit 5", 5, _MANY, _MANY, client=LINGERING),
+    Adversary("is read late", f"exec head -c {_BULK} /dev/zero", 0, b"", bytes(_BULK), client=STALLED),
+    Adversary("is called through a forwarder", "cat; exit 7", 7, _MANY, _MANY, client=FORWARDED),
+    Adversary("answers through a forwarder", f"exec head -c {_BULK} /dev/zero", 0, b"", bytes(_BULK), client=FORWARDED),
+    Adversary("ends early through a forwarder", "exit 8", 8, _MANY, client=FORWARDED),
 )

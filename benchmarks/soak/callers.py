@@ -1,5 +1,7 @@
 """The callers' side of the soak: makes calls, kills some callers and some callers' parents, and counts what was wrong.
 
+Meanwhile another process sends PING after PING, and counts how long the answers take.
+
 usage: callers.py NAME COUNT SEED calm|disturbed
 """
 
@@ -12,18 +14,26 @@ import random
 import resource
 import select
 import signal
+import socket
+import struct
 import sys
 import time
 from collections import Counter
 from typing import NamedTuple
 
-from adversaries import ADVERSARIES, MARK, Adversary
+from adversaries import ADVERSARIES, CONFINED, FORWARDED, LINGERING, MARK, STALLED, Adversary
 
 from sidecall.cli import main as sidecall
+from sidecall.client.status import ping
+from sidecall.errors import SidecallError
+from sidecall.transport.address import socket_path
 
 WORKERS = 6
 HUNG_AFTER = 90.0
 """Seconds after which a call that has not ended is taken as hung."""
+
+STALL = 0.7
+"""Seconds after which one that is read late is read."""
 
 UNDISTURBED, CALLER, PARENT = "undisturbed", "caller killed", "caller's parent killed"
 
@@ -39,9 +49,13 @@ class Result(NamedTuple):
     stderr: bytes
 
 
-def call(words: list[str], stdin: bytes, dice: random.Random, fate: str) -> Result:
+def call(words: list[str], adversary: Adversary, dice: random.Random, fate: str) -> Result:
     """Run `sidecall exec` in a fork of this process, kill what its fate says, and return its end."""
     inside, outside = _pipes()
+    if adversary.client == LINGERING:
+        for fd in (inside[0], outside[0]):
+            os.close(fd)
+        inside[0], outside[0] = lingering()
     pid = os.fork()
     if not pid:
         _be_caller(words, inside, outside, with_parent=fate == PARENT)
@@ -49,7 +63,7 @@ def call(words: list[str], stdin: bytes, dice: random.Random, fate: str) -> Resu
         os.close(fd)
     kill_at = None if fate == UNDISTURBED else time.monotonic() + dice.expovariate(10)
     try:
-        return _communicate(pid, outside, stdin, kill_at)
+        return _communicate(pid, outside, adversary, kill_at)
     finally:
         for fd in outside:
             with contextlib.suppress(OSError):
@@ -59,6 +73,20 @@ def call(words: list[str], stdin: bytes, dice: random.Random, fate: str) -> Resu
 def _pipes() -> tuple[list[int], list[int]]:
     pairs = os.pipe(), os.pipe()[::-1], os.pipe()[::-1]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def lingering() -> tuple[int, int]:
+    """Return a TCP socket whose last close(2) waits ten minutes, and its peer, which reads nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+    sock.setblocking(True)
+    return sock.detach(), peer.detach()
 
 
 def _be_caller(words: list[str], inside: list[int], outside: list[int], *, with_parent: bool) -> None:
@@ -84,10 +112,12 @@ def _be_caller(words: list[str], inside: list[int], outside: list[int], *, with_
         os._exit(code)
 
 
-def _communicate(pid: int, outside: list[int], stdin: bytes, kill_at: float | None) -> Result:
+def _communicate(pid: int, outside: list[int], adversary: Adversary, kill_at: float | None) -> Result:
     """Feed and read until both outputs have ended, which is when nothing holds them any more; then reap."""
     out: dict[int, bytes] = {outside[1]: b"", outside[2]: b""}
-    feeding, deadline = outside[0], time.monotonic() + HUNG_AFTER
+    stdin, feeding = adversary.stdin, outside[0]
+    began = time.monotonic()
+    deadline, read_from = began + HUNG_AFTER, began + STALL * (adversary.client == STALLED)
     os.set_blocking(feeding, False)
     open_ends = set(out)
     while open_ends:
@@ -100,9 +130,12 @@ def _communicate(pid: int, outside: list[int], stdin: bytes, kill_at: float | No
             os.kill(pid, signal.SIGKILL)
             kill_at = None
         wait = 0.5 if kill_at is None else max(0.0, kill_at - now)
-        readable, writable, _ = select.select(open_ends, [feeding] if stdin else [], [], wait)
+        wait = min(wait, 0.05) if now < read_from else wait
+        readable, writable, _ = select.select(
+            open_ends if now >= read_from else [], [feeding] if stdin else [], [], wait
+        )
         if not stdin and feeding >= 0:
-            os.close(feeding)
+            _end_stdin(feeding, adversary)
             feeding = -1
         if writable:
             stdin = _feed(feeding, stdin)
@@ -119,8 +152,16 @@ def _feed(fd: int, data: bytes) -> bytes:
         return data[os.write(fd, data) :]
     except BlockingIOError:
         return data
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):
         return b""
+
+
+def _end_stdin(fd: int, adversary: Adversary) -> None:
+    if adversary.client == LINGERING:  # it lingers for as long as its peer is there
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+            sock.shutdown(socket.SHUT_WR)
+    else:
+        os.close(fd)
 
 
 def judge(adversary: Adversary, result: Result, *, disturbed: bool) -> str:
@@ -143,12 +184,14 @@ def judge(adversary: Adversary, result: Result, *, disturbed: bool) -> str:
 def work(name: str, count: int, seed: int, *, disturbed: bool) -> Counter[str]:
     """Make some calls, one after the other."""
     dice, found = random.Random(seed), Counter[str]()
+    there = [one for one in ADVERSARIES if os.path.exists(socket_path(_service(name, one), os.environ))]
     for _ in range(count):
-        adversary = dice.choice(ADVERSARIES)
+        (adversary,) = dice.choices(there, [one.weight for one in there])
         mode = dice.choice(([], ["--relay"]))
         fate = dice.choices((UNDISTURBED, CALLER, PARENT), (8, 1, 1))[0]
-        words = ["-q", "--connect-timeout", "30", *mode, "--env", f"MARK={MARK}", name, "sh", "-c", adversary.script]
-        result = call(words, adversary.stdin, dice, fate)
+        service = _service(name, adversary)
+        words = ["-q", "--connect-timeout", "30", *mode, "--env", f"MARK={MARK}", service, "sh", "-c", adversary.script]
+        result = call(words, adversary, dice, fate)
         if fate != UNDISTURBED and result.status == -signal.SIGKILL:
             found[fate] += 1
         else:
@@ -156,10 +199,36 @@ def work(name: str, count: int, seed: int, *, disturbed: bool) -> Counter[str]:
     return found
 
 
+def _service(name: str, adversary: Adversary) -> str:
+    """Return what is called: the forwarder and the confined server are there if the machine allows that."""
+    return f"{name}-{adversary.client}" if adversary.client in {FORWARDED, CONFINED} else name
+
+
+def watch(name: str, until: int) -> Counter[str]:
+    """Send PING after PING until a pipe has no writer any more; count the answers by how long they take."""
+    found, path = Counter[str](), socket_path(name, os.environ)
+    while not select.select([until], [], [], 0.05)[0]:
+        began = time.monotonic()
+        with contextlib.suppress(SidecallError):
+            ping(path, 10.0, 60.0)
+            seconds = time.monotonic() - began
+            found["PING within 0.1 s" if seconds < 0.1 else "PING within 1 s" if seconds < 1 else "PING over 1 s"] += 1
+    return found
+
+
 def main() -> None:
     """Share the calls among workers; print what they found as JSON."""
     name, count, seed, weather = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     ends = []
+    finished, working = os.pipe()
+    readable, writable = os.pipe()
+    if not os.fork():
+        os.close(working)
+        with open(writable, "w") as pipe:
+            json.dump(watch(name, finished), pipe)
+        os._exit(0)
+    os.close(writable)
+    answers = readable
     for worker in range(WORKERS):
         readable, writable = os.pipe()
         if not os.fork():
@@ -174,6 +243,9 @@ def main() -> None:
     for readable in ends:
         with open(readable) as pipe:
             total.update(json.load(pipe))
+    os.close(working)
+    with open(answers) as pipe:
+        total.update(json.load(pipe))
     print(json.dumps(total))
 
 

@@ -1,4 +1,4 @@
-"""The service's side of the soak: keeps a server up, kills it and what it runs at random, and counts what is left.
+"""The service's side of the soak: keeps a server up, kills or stops its processes at random, counts what is left.
 
 It is told by files in DIR: while `disturb` exists it kills; once `finish` does it counts, writes `report` and ends.
 
@@ -11,15 +11,22 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from adversaries import MARK
+from adversaries import CONFINED, FORWARDED, MARK
 
 GRACE = 0.5
+MOST_PROCESSES = 100
+"""Processes that the confined server and its commands can have."""
+
+STOPPED_FOR = 3.0
+"""Seconds after which what was stopped is continued, at most."""
+
 SETTLED_AFTER = 30.0
 """Seconds in which all that calls have left must be gone; the grace period and some."""
 
@@ -30,6 +37,7 @@ class Victim:
     def __init__(self, name: str) -> None:
         self._words = ["sidecall", "serve", "--allow-any", name, "--slots", "6", "--grace", str(GRACE), "--drain", "1"]
         self._name = name
+        self._stopped: dict[int, float] = {}
         self.start()
         self.descriptors = self.open_descriptors()
 
@@ -56,8 +64,9 @@ class Victim:
         return [pid for supervisor in self.supervisors() for pid in children(supervisor)]
 
     def disturb(self) -> None:
-        """Kill a command, a supervisor, the forkserver or the server."""
+        """Kill, or stop for a while, a command, a supervisor, the fork server or the server."""
         kind = random.choices(("command", "supervisor", "forkserver", "server"), (12, 4, 1, 2))[0]
+        number = random.choices((signal.SIGKILL, signal.SIGSTOP), (2, 1))[0]
         pids = {
             "command": self.commands(),
             "supervisor": self.supervisors(),
@@ -65,13 +74,56 @@ class Victim:
             "server": [self.process.pid],
         }[kind]
         if pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(random.choice(pids), signal.SIGKILL)
+            pid = random.choice(pids)
+            _signal(pid, number)
+            if number == signal.SIGSTOP:
+                self._stopped[pid] = time.monotonic() + random.uniform(0, STOPPED_FOR)
+
+    def resume(self, *, everything: bool = False) -> None:
+        """Continue the processes whose time has come."""
+        for pid, at in list(self._stopped.items()):
+            if everything or time.monotonic() >= at:
+                del self._stopped[pid]
+                _signal(pid, signal.SIGCONT)
 
     def revive(self) -> None:
         """Start the server again if it has ended."""
         if self.process.poll() is not None:
             self.start()
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+class Companions:
+    """A forwarder of bytes to the server, and a server that can have few processes; each if the machine allows it."""
+
+    def __init__(self, name: str) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._group = Path(f"/sys/fs/cgroup/pids/{name}-{os.getpid()}")
+        sockets = os.environ.get("SIDECALL_DIR", "/run/sidecall")
+        if shutil.which("socat"):
+            listen = f"UNIX-LISTEN:{sockets}/{name}-{FORWARDED}.sock,fork,mode=600"
+            forward = ["socat", "-t", "600", listen, f"UNIX-CONNECT:{sockets}/{name}.sock"]
+            self._processes.append(subprocess.Popen(forward, stderr=subprocess.DEVNULL))
+        with contextlib.suppress(OSError):
+            self._group.mkdir()
+            (self._group / "pids.max").write_text(str(MOST_PROCESSES))
+            confined = ["sidecall", "serve", "--allow-any", f"{name}-{CONFINED}", "--slots", "1", "--grace", str(GRACE)]
+            enter = f'echo $$ >{self._group}/cgroup.procs && exec "$@"'
+            self._processes.append(subprocess.Popen(["sh", "-c", enter, "sh", *confined], stderr=subprocess.DEVNULL))
+            words = ["sidecall", "ping", "--connect-timeout", "20", "-q", f"{name}-{CONFINED}"]
+            subprocess.run(words, check=True)
+
+    def close(self) -> None:
+        """End them."""
+        for process in self._processes:
+            process.terminate()
+            process.wait()
+        with contextlib.suppress(OSError):
+            self._group.rmdir()
 
 
 def children(pid: int) -> list[int]:
@@ -112,13 +164,17 @@ def main() -> None:
     """Keep the server up until told to finish; then count."""
     name, directory = sys.argv[1], Path(sys.argv[2])
     victim = Victim(name)
+    companions = Companions(name)
     (directory / "ready").touch()
     while not (directory / "finish").exists():
         time.sleep(random.random() * 0.4)
         if (directory / "disturb").exists():
             victim.disturb()
+        victim.resume()
         victim.revive()
+    victim.resume(everything=True)
     settle(victim)
+    companions.close()
     pid = victim.process.pid
     family = [*children(pid), *victim.supervisors(), *victim.commands()]
     left = {

@@ -366,9 +366,17 @@ bool is_writing(const struct relay *relay)
     return relay->streams[STDOUT_FILENO].fd >= 0 || relay->streams[STDERR_FILENO].fd >= 0;
 }
 
+/* Tell whether closing a descriptor can block, in contrast to exiting with it: socket(7), SO_LINGER. */
+static bool lingers(int fd)
+{
+    struct linger linger = {0, 0};
+    socklen_t size = sizeof linger;
+    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff != 0;
+}
+
 void let_go_of_streams(const struct relay *relay)
 {
     for (int i = STDIN_FILENO; i <= STDOUT_FILENO; i++)
-        if (relay->streams[i].fd < 0)
+        if (relay->streams[i].fd < 0 && !lingers(i))
             close(i);
 }

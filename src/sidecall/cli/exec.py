@@ -6,7 +6,9 @@ import fcntl
 import json
 import os
 import signal
+import stat
 from dataclasses import replace
+from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import TYPE_CHECKING
 
 from sidecall import texts
@@ -202,9 +204,18 @@ def _session_of(pid: int) -> int:
 def _let_go_of_streams() -> None:
     """Leave stdin and stdout to the command: when it closes one, the other end has to find that."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
+    for fd in (0, 1):
+        if not _lingers(fd):
+            os.dup2(null, fd)
     os.close(null)
+
+
+def _lingers(fd: int) -> bool:
+    """Tell whether closing a descriptor can block, in contrast to exiting with it. Source: socket(7), SO_LINGER."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return False
+    with socket(fileno=os.dup(fd)) as sock:
+        return bool(sock.getsockopt(SOL_SOCKET, SO_LINGER))
 
 
 def _end_as(outcome: Outcome, *, verbose: bool) -> int:
