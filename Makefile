@@ -23,7 +23,8 @@ containers: ## only the tests that cross containers
 	tools/python.sh -m pytest tests/containers
 
 attacks: ## what a hostile caller tries, and what it comes to, as a table
-	tools/python.sh -m pytest -q tests/attacks tests/containers/test_policy.py
+	tools/python.sh -m pytest -q tests/attacks tests/files/test_outputs.py tests/cli/test_status.py \
+		tests/server/test_faults.py tests/containers/test_policy.py tests/containers/test_attacks.py
 
 cpython: ## CPython's own tests of subprocess, with each command started by sidecall exec
 	tools/cpython.sh

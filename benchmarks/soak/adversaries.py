@@ -1,4 +1,4 @@
-"""The calls of the soak: a command or its client behaves badly in one way, and the end is known if nothing disturbs it."""
+"""The calls of the soak: a command or client behaves badly in one way, and the end is known if nothing disturbs it."""
 
 from __future__ import annotations
 

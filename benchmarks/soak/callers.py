@@ -1,6 +1,6 @@
 """The callers' side of the soak: makes calls, kills some callers and some callers' parents, and counts what was wrong.
 
-Meanwhile another process sends PING after PING, and counts how long the answers take.
+In calm weather another process sends PING after PING, and counts how long the answers take.
 
 usage: callers.py NAME COUNT SEED calm|disturbed
 """
@@ -99,6 +99,7 @@ def _be_caller(words: list[str], inside: list[int], outside: list[int], *, with_
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if code < 0:
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                _reset(-code)
                 os.kill(os.getpid(), -code)
             return
         for fd in outside:
@@ -110,6 +111,12 @@ def _be_caller(words: list[str], inside: list[int], outside: list[int], *, with_
         code = sidecall(["exec", *options, *words])
     finally:
         os._exit(code)
+
+
+def _reset(number: int) -> None:
+    """Let a signal end this process, also if a shell's `&` has made it ignore that one."""
+    with contextlib.suppress(OSError):  # KILL
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _communicate(pid: int, outside: list[int], adversary: Adversary, kill_at: float | None) -> Result:
@@ -225,7 +232,7 @@ def main() -> None:
     if not os.fork():
         os.close(working)
         with open(writable, "w") as pipe:
-            json.dump(watch(name, finished), pipe)
+            json.dump(watch(name, finished) if weather == "calm" else {}, pipe)
         os._exit(0)
     os.close(writable)
     answers = readable

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from adversaries import CONFINED, FORWARDED, MARK
 
+SUPERVISOR = "sidecall-super"
 GRACE = 0.5
 MOST_PROCESSES = 100
 """Processes that the confined server and its commands can have."""
@@ -56,8 +57,9 @@ class Victim:
         return counts[-1]
 
     def supervisors(self) -> list[int]:
-        """Return the supervisors."""
-        return [supervisor for forkserver in children(self.process.pid) for supervisor in children(forkserver)]
+        """Return the supervisors. Those of a killed fork server are the server's own children, and not among them."""
+        found = [pid for forkserver in children(self.process.pid) for pid in children(forkserver)]
+        return [pid for pid in found if name_of(pid) == SUPERVISOR]
 
     def commands(self) -> list[int]:
         """Return all that descends from the supervisors."""
@@ -131,6 +133,13 @@ def children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process; an empty one if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def survivors() -> list[int]:

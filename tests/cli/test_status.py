@@ -11,7 +11,7 @@ from conftest import end, first_line, start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Run, Server
+    from conftest import Run, Server, Table
 
 
 def test_calls_are_listed_and_can_be_killed(serve: Callable[..., Server], sidecall: Run) -> None:
@@ -48,7 +48,7 @@ def test_what_does_not_exist_cannot_be_killed(tool: Server, sidecall: Run) -> No
 
 
 def test_what_one_socket_has_another_neither_shows_nor_stops_nor_counts(
-    serve: Callable[..., Server], sidecall: Run, tmp_path: Path
+    serve: Callable[..., Server], sidecall: Run, tmp_path: Path, table: Table
 ) -> None:
     """One uid at two sockets, as root of two containers: calls are listed, killed and counted at their own alone."""
     config = tmp_path / "two.toml"
@@ -70,3 +70,4 @@ def test_what_one_socket_has_another_neither_shows_nor_stops_nor_counts(
     for caller in (first, second):
         caller.communicate(b"\n")
         assert caller.returncode == 6
+    table("one uid at two listeners", "its calls at one are neither listed, killed nor counted at the other")

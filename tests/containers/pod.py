@@ -108,8 +108,13 @@ class Pod:
 
     def start(self, *command: str) -> Container:
         """Start a container whose main process is `command`."""
-        mounts = (f"{self.ipc}:/run/sidecall", f"{self.shared}:/shared", f"{PROGRAMS}:/programs:ro")
-        return self.start_with([word for mount in mounts for word in ("--volume", mount)], *command)
+        mounts = (f"{self.ipc}:/run/sidecall", f"{self.shared}:/shared")
+        volumes = [word for mount in mounts for word in ("--volume", mount)]
+        return self.start_with([*volumes, *self.programs_mount()], *command)
+
+    def programs_mount(self) -> tuple[str, str]:
+        """Return the options that mount the programs of these tests."""
+        return "--volume", f"{PROGRAMS}:/programs:ro"
 
     def start_with(self, options: list[str], *command: str) -> Container:
         """Start a container with these options of the engine's in place of the usual volumes."""

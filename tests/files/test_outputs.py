@@ -22,6 +22,8 @@ from sidecall.policy.parameters import Parameter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from conftest import Table
+
 OUT = Parameter("out", "path", access="write", atomic=True)
 IN = Parameter("in", "path")
 both_ways = pytest.mark.parametrize("copies", [False, True], ids=["rename", "copy"])
@@ -97,8 +99,10 @@ def test_the_names_that_were_written_are_reported(place: Callable[[bool], Place]
 
 
 @both_ways
-@pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "directory", "socket"])
-def test_only_a_regular_file_is_committed(place: Callable[[bool], Place], copies: bool, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "directory", "socket"])
+def test_only_a_regular_file_is_committed(
+    place: Callable[[bool], Place], copies: bool, kind: str, table: Table
+) -> None:
     """Nothing is followed, and nothing waits for another end."""
     at = place(copies)
     path = at.use("e.tif")
@@ -106,7 +110,7 @@ def test_only_a_regular_file_is_committed(place: Callable[[bool], Place], copies
     secret.write_bytes(b"secret")
     if kind == "link":
         path.symlink_to(secret)
-    elif kind == "dangling":
+    elif kind == "dangling link":
         path.symlink_to("nowhere")
     elif kind == "fifo":
         os.mkfifo(path)
@@ -120,19 +124,22 @@ def test_only_a_regular_file_is_committed(place: Callable[[bool], Place], copies
                 sock.bind(path.name)
         finally:
             os.chdir(here)
-    assert "is not a regular file" in at.paths.commit()
+    refused = at.paths.commit()
+    assert "is not a regular file" in refused
     assert not os.path.lexists(at.data / "e.tif")
+    table(f"a {kind} in place of an output, at {'copy' if copies else 'rename'}", f"not committed: {refused}")
 
 
 @as_root
 @both_ways
-def test_a_file_of_another_user_is_not_committed(place: Callable[[bool], Place], copies: bool) -> None:
+def test_a_file_of_another_user_is_not_committed(place: Callable[[bool], Place], copies: bool, table: Table) -> None:
     """One that was moved in, say."""
     at = place(copies)
     path = at.use("e.tif")
     path.touch()
     os.chown(path, 1234, 1234)
     assert "is not a regular file of the command's user" in at.paths.commit()
+    table(f"another user's file in place of an output, at {'copy' if copies else 'rename'}", "not committed")
 
 
 @as_root
@@ -187,7 +194,7 @@ while True:
 
 
 @as_root
-def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: Path) -> None:
+def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: Path, table: Table) -> None:
     """Another user that may write to the volume's root renames whatever appears there, and plants links."""
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:
@@ -221,6 +228,9 @@ def test_a_user_that_swaps_directories_gets_nothing_written_elsewhere(tmp_path: 
             swapper.kill()
     assert committed
     assert not list(victim.iterdir())
+    table(
+        "another user swaps directories for links while outputs are written", f"{committed} of 300 whole, none outside"
+    )
 
 
 def ids(*paths: Path) -> list[bytes]:
@@ -228,7 +238,7 @@ def ids(*paths: Path) -> list[bytes]:
     return [b"%d:%d:%s" % (path.stat().st_dev, path.stat().st_ino, os.fsencode(path)) for path in paths]
 
 
-def test_a_volume_inside_another_keeps_its_own_rules(tmp_path: Path) -> None:
+def test_a_volume_inside_another_keeps_its_own_rules(tmp_path: Path, table: Table) -> None:
     """A client that names only the outer one does not write to the inner, nor read what only the inner is for."""
     outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
@@ -247,9 +257,10 @@ def test_a_volume_inside_another_keeps_its_own_rules(tmp_path: Path) -> None:
         paths.use(IN, os.fsencode(inner / "file"))
         paths.use(OUT, os.fsencode(outer / "new"))
     scratch.close()
+    table("a read-only volume in a writable one, which the client does not name", "not written to; its own rules hold")
 
 
-def test_a_directory_that_is_another_one_here_is_refused(tmp_path: Path) -> None:
+def test_a_directory_that_is_another_one_here_is_refused(tmp_path: Path, table: Table) -> None:
     """Something is mounted on one side only: the client's /app/node_modules is not the server's."""
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     for path in (data / "sub" / "deeper", elsewhere):
@@ -264,3 +275,4 @@ def test_a_directory_that_is_another_one_here_is_refused(tmp_path: Path) -> None
         with pytest.raises(CallDenied, match="is a different directory for the server"):
             paths.directory(os.fsencode(data / "sub"))
         paths.use(OUT, os.fsencode(data / "other"))
+    table("a mount inside a volume that only one side has", "refused: it is a different directory for the server")

@@ -14,14 +14,16 @@ from conftest import children_of, first_line, start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Server
+    from conftest import Server, Table
 
 DEAF = "trap '' TERM; setsid sleep 600 & echo $!; exec sleep 600"
 
 
 @pytest.mark.parametrize("stopped", ["supervisor", "fork server", "both"])
 @pytest.mark.parametrize("killed", ["client", "server", "nothing"])
-def test_stopped_processes_hold_up_nothing(serve: Callable[..., Server], stopped: str, killed: str) -> None:
+def test_stopped_processes_hold_up_nothing(
+    serve: Callable[..., Server], stopped: str, killed: str, table: Table
+) -> None:
     """Nothing is left of a command whose client is killed, of a server that is killed, or of one that is to end."""
     server = serve("--allow-any", "x", "--grace", "0.1", "--drain", "0.1")
     client = start("x", "sh", "-c", DEAF)
@@ -46,6 +48,8 @@ def test_stopped_processes_hold_up_nothing(serve: Callable[..., Server], stopped
     for pidfd in watched.values():
         wait_for_exit(pidfd)
         os.close(pidfd)
+    then = {"client": "SIGKILL of the client", "server": "SIGKILL of the server"}.get(killed, "the server's end")
+    table(f"SIGSTOP of {stopped.replace('both', 'both supervisor and fork server')}, then {then}", "nothing is left")
 
 
 def wait_for_exit(pidfd: int) -> None:
