@@ -2,10 +2,13 @@
 help: ## this list
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1\t\2/p' Makefile | expand -t 18
 
-.PHONY: help cpython demo demo-containers demo-untouched test check bench soak attacks fuzz native native-test standalone standalone-test wheels containers coverage figures clean
+.PHONY: help cpython demo picture demo-containers demo-untouched test check bench soak attacks fuzz native native-test standalone standalone-test wheels containers coverage figures clean
 
 demo: ## the fisheye pipeline, server and pipeline as two local processes
 	examples/fisheye/demo.sh
+
+picture: ## the same, and README.md's picture of it: docs/before-after.jpg
+	examples/fisheye/demo.sh docs/before-after.jpg
 
 demo-containers: ## the same in two real containers
 	examples/fisheye/demo-containers.sh

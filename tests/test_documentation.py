@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from conftest import SIDECALL
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -46,3 +49,16 @@ def test_the_examples_of_the_library_do_what_they_say(tool: Server) -> None:
     for example, printed in examples:
         done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=False)
         assert (done.stdout, done.stderr) == (printed, ""), example
+
+
+def test_the_first_commands_of_the_readme_do_what_they_show(directory: Path) -> None:
+    """What is shown after the installation, pasted as a whole into a shell."""
+    block = (REPO / "README.md").read_text().split("```console\n")[1].split("```")[0]
+    commands = [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+    printed = [line for line in block.splitlines() if not line.startswith("$ ")]
+    assert commands.pop(0).endswith("pip install .")
+    (directory / "sidecall").symlink_to(SIDECALL)
+    environ = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}", "TMPDIR": str(directory)}
+    script = "\n".join([*commands, "kill %1", "wait"])
+    done = subprocess.run(["bash", "-m", "-c", script], env=environ, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == printed, done.stderr

@@ -79,9 +79,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Make a before/after contact sheet.")
     parser.add_argument("work", help="Snakemake's directory")
     parser.add_argument("frames", help="the directory of the frames")
-    parser.add_argument("output", help="the PNG to write")
+    parser.add_argument("output", help="the PNG, or the smaller JPEG, to write")
+    parser.add_argument("--count", type=int, help="how many frames to show; all by default")
     options = parser.parse_args()
-    pictures = list(rows(options.work, options.frames))
+    pictures = list(rows(options.work, options.frames))[: options.count]
     if not pictures:
         print(f"contact sheet: no finished picture in {options.work}", file=sys.stderr)
         return 1

@@ -1,6 +1,8 @@
 #!/bin/sh
 # The fisheye pipeline on this machine, server and pipeline as two local processes: what `make demo` runs.
 #
+# usage: demo.sh [PICTURE]   PICTURE: also write the first frame's before and after there, as README.md shows it
+#
 # Installs Debian's hugin-tools and imagemagick if it may, and leaves everything it makes in build/demo.
 # Exit status: 0 all well, 69 something has to be installed first, else what failed.
 set -eu
@@ -63,3 +65,5 @@ start_server
 render "$DEMO" "$FRAMES"
 run_pipeline
 show "$DEMO/work" "$DEMO" "$DEMO/contact-sheet.png"
+[ -z "${1:-}" ] ||
+    "$DEMO/venv/bin/python" "$HERE/contact_sheet.py" --count 1 "$DEMO/work" "$DEMO/frames" "$1"

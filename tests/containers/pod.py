@@ -140,3 +140,59 @@ class Pod:
     def __exit__(self, *_: object) -> None:
         if self._names:
             self.engine.remove(*self._names)
+
+
+class Compose:
+    """The containers of a compose file, started as a user would, all gone at the end of the `with` block.
+
+    Args:
+        directory: has the file, and what it mounts.
+    """
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        self.engine = engine
+        self.directory = directory
+        self.name = f"sidecall-test-{os.getpid()}-{next(_numbers)}"
+        self._command = [*engine.environment["COMPOSE"].split(), "-p", self.name]
+        if engine.name == "podman":  # which otherwise adds a /tmp to a read-only container
+            self._command.append("--podman-run-args=--read-only-tmpfs=false")
+
+    def __enter__(self) -> Self:
+        try:
+            self._run("up", "-d")
+        except BaseException:
+            self._run("down", "--volumes", "--timeout", "1")
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run("down", "--volumes", "--timeout", "1")
+
+    def id(self, service: str) -> str:
+        """Return the container of a service."""
+        labels = {"project": self.name, "service": service}
+        filters = [f"--filter=label=com.docker.compose.{label}={value}" for label, value in labels.items()]
+        return self.engine.must("ps", "--all", "--quiet", *filters).strip()
+
+    def exec(self, service: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container of a service."""
+        return self.engine("exec", self.id(service), *argv)
+
+    def must(self, service: str, *argv: str) -> str:
+        """Run a command that has to succeed; return its stdout."""
+        done = self.exec(service, *argv)
+        assert done.returncode == 0, done.stderr + self.engine("logs", self.id("tool")).stderr
+        return done.stdout
+
+    def _run(self, *words: str) -> None:
+        done = subprocess.run(
+            [*self._command, *words],
+            cwd=self.directory,
+            env=self.engine.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import tarfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from containers.pod import Compose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,37 +25,17 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "compose"
 TOOL, APP, GROUP = 10001, 1000, 1000
 
 
-@dataclass(frozen=True)
-class Project:
-    """The example's two containers.
+class Project(Compose):
+    """The example's two containers."""
 
-    Attributes:
-        files: the directory that they share, on the host.
-    """
+    @property
+    def files(self) -> Path:
+        """The directory that they share, on the host."""
+        return self.directory / "files"
 
-    engine: Engine
-    name: str
-    files: Path
-
-    def id(self, service: str) -> str:
-        """Return the container of a service."""
-        labels = {"project": self.name, "service": service}
-        filters = [f"--filter=label=com.docker.compose.{label}={value}" for label, value in labels.items()]
-        return self.engine.must("ps", "--all", "--quiet", *filters).strip()
-
-    def exec(self, service: str, *argv: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container of a service."""
-        return self.engine("exec", self.id(service), *argv)
-
-    def must(self, service: str, *argv: str) -> str:
-        """Run a command that has to succeed; return its stdout."""
-        done = self.exec(service, *argv)
-        assert done.returncode == 0, done.stderr + self.engine("logs", self.id("tool")).stderr
-        return done.stdout
-
-    def left(self) -> list[str]:
-        """Return what is in the shared directory, and in the server's hidden one there."""
-        return sorted(str(path.relative_to(self.files)) for path in self.files.glob("**/[!.]*"))
+    def unfinished(self) -> list[str]:
+        """Return what the server has in its hidden directory in the shared one."""
+        return [name for hidden in self.files.glob(".sidecall-*") for name in os.listdir(hidden)]
 
 
 @pytest.fixture(scope="module")
@@ -63,37 +44,13 @@ def project(engine: Engine, standalone: Path, tmp_path_factory: pytest.TempPathF
     directory = tmp_path_factory.mktemp("compose") / "try"
     shutil.copytree(EXAMPLE, directory)
     shutil.copy(standalone, directory / "sidecall")
-    files = directory / "files"
-    files.mkdir()
+    (directory / "files").mkdir()
     if os.geteuid() == 0:
-        os.chown(files, APP, GROUP)
-    files.chmod(0o2775)
-    name = f"sidecall-compose-{os.getpid()}"
-    compose = [*engine.environment["COMPOSE"].split(), "-p", name]
-    if engine.name == "podman":  # which otherwise adds a /tmp to a read-only container
-        compose.append("--podman-run-args=--read-only-tmpfs=false")
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*compose, *words],
-            cwd=directory,
-            env=engine.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-
-    try:
-        done = run("up", "-d")
-        assert done.returncode == 0, done.stdout + done.stderr
-        project = Project(engine, name, files)
+        os.chown(directory / "files", APP, GROUP)
+    (directory / "files").chmod(0o2775)
+    with Project(engine, directory) as project:
         project.must("app", "sidecall", "ping", "--connect-timeout", "30", "tool")
         yield project
-    finally:
-        done = run("down", "--volumes", "--timeout", "1")
-    assert done.returncode == 0, done.stderr
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -147,7 +104,7 @@ def test_a_directory_that_the_tool_cannot_write_to_is_refused_with_what_to_do(pr
 
 def test_a_killed_app_leaves_nothing(project: Project) -> None:
     """Killed in the middle of a call: the command is terminated, and no part of its output is left."""
-    before = project.left()
+    until(lambda: not project.unfinished())  # of the call before
     words = ["exec", "--interactive", project.id("app"), "sidecall", "exec", "tool", "record", "--output", "log"]
     with subprocess.Popen(
         [project.engine.name, *words],
@@ -162,13 +119,15 @@ def test_a_killed_app_leaves_nothing(project: Project) -> None:
         call.stdin.write("half\n")
         call.stdin.flush()
         assert call.stdout.readline() == "half\n"
-        assert project.left() != before  # what is to be removed
+        assert project.unfinished()
         project.engine.must("kill", "--signal", "KILL", project.id("app"))
+    project.engine.must("wait", project.id("app"))  # what is started before it has ended is not started
     until(lambda: "record" not in project.must("tool", "sidecall", "status", "tool"))
-    assert project.exec("tool", "pidof", "tee").returncode == 1
-    assert project.left() == before
+    until(lambda: project.exec("tool", "pidof", "tee").returncode == 1)
+    until(lambda: not project.unfinished())
+    assert not (project.files / "log").exists()
     project.engine.must("start", project.id("app"))
-    project.must("app", "sidecall", "ping", "tool")
+    project.must("app", "sidecall", "ping", "--connect-timeout", "60", "tool")
 
 
 def test_a_restarted_tool_takes_the_next_call(project: Project) -> None:
@@ -178,7 +137,7 @@ def test_a_restarted_tool_takes_the_next_call(project: Project) -> None:
         return project.engine.must("inspect", "--format", "{{.State.Pid}}", project.id("tool")).strip()
 
     before = process()
-    project.must("tool", "kill", "-TERM", "1")
+    project.exec("tool", "kill", "-TERM", "1")  # which can be killed with its container before it returns
     until(lambda: process() not in {before, "0"})
     project.must("app", "sh", "-c", "seq 3 -1 1 >in")
     words = ("exec", "--connect-timeout", "60", "tool", "sort", "--input", "in", "--output", "out")
