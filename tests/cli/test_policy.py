@@ -6,15 +6,16 @@ import json
 import os
 import signal
 import subprocess
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, end, start
+from conftest import CLIENT, both_modes, end, first_line, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Run, Server
 
@@ -59,6 +60,10 @@ argv = [
 parameters.out = {{ type = "path", access = "write", atomic = true }}
 parameters.for = {{ type = "float", default = 0 }}
 parameters.code = {{ type = "int", default = 0 }}
+
+[commands.record]
+argv = ["sh", "-c", 'echo $$; exec tee "$1"', "-", "{{out}}"]
+parameters.out = {{ type = "path", access = "write", atomic = true }}
 
 [commands.forget]
 argv = ["echo", "{{out}}"]
@@ -144,7 +149,7 @@ def test_describe_shows_what_this_caller_may_run_here(kit: Server, sidecall: Run
     """As text and as JSON: nothing else; and no command where only the operator is admitted."""
     assert json.loads(sidecall("describe", "--json", "acceptor").stdout)["commands"][0]["name"] == "print"
     names = [command["name"] for command in json.loads(sidecall("describe", "--json", "kit").stdout)["commands"]]
-    assert names == ["print", "hush", "make", "forget", "where", "deaf", "careful"]
+    assert names == ["print", "hush", "make", "record", "forget", "where", "deaf", "careful"]
     text = sidecall("describe", "kit").stdout.decode()
     assert "others" not in text
     assert "takes no stdin" in text
@@ -189,6 +194,26 @@ def test_the_audit_log_can_be_rotated(kit: Server, sidecall: Run, directory: Pat
     kit.await_log("the configuration has been read again")
     sidecall("exec", "kit", "print")
     assert len((directory / "audit.1").read_text().splitlines()) == len(audited(directory)) == 1
+
+
+@both_modes
+def test_an_output_is_not_created_for_a_client_that_has_gone(kit: Server, data: Path, mode: tuple[str, ...]) -> None:
+    """Killed, it ends its command's stdin: the command exits with 0 before the server has noticed, and has a part."""
+    caller = start(*mode, "kit", "record", "--out", f"{data}/out")
+    assert caller.stdin is not None
+    assert caller.stdout is not None
+    pid = int(first_line(caller))
+    caller.stdin.write(b"half\n")
+    caller.stdin.flush()
+    assert first_line(caller) == "half"
+    kit.process.send_signal(signal.SIGSTOP)
+    caller.kill()
+    caller.communicate(timeout=30)
+    while not mode and Path(f"/proc/{pid}").exists():
+        time.sleep(0.01)  # until its supervisor has reaped it
+    kit.process.send_signal(signal.SIGCONT)
+    kit.await_log("outcome=")
+    assert list(data.glob("[!.]*")) == []
 
 
 def test_a_replaced_file_is_whole_or_not_there(kit: Server, sidecall: Run, data: Path) -> None:

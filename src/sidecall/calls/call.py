@@ -356,16 +356,25 @@ class Call:
             end = End(ended, began - self._received_at, time.monotonic() - began, stopped)
             self._host.release(self)
             await execution.drained()
-            if end.ok and prepared.paths.has_outputs:
-                self._move("commit")
-                if failure := await run_in_thread(prepared.paths.commit):
-                    self._host.events.emit(events.OUTPUT_FAILED, self, reason=failure)
-                    end = end.without_output(failure)
+            if end.ok and prepared.paths.has_outputs and (failure := await self._commit(prepared)):
+                self._host.events.emit(events.OUTPUT_FAILED, self, reason=failure)
+                end = end.without_output(failure)
             return end
         finally:
             self._moved = streams.moved
             await execution.close()
             self._execution = None
+
+    async def _commit(self, prepared: Prepared) -> str:
+        """Create the outputs; return why that failed, or an empty string.
+
+        A client that is killed ends its command's stdin, and a command that takes this for the end of its input exits
+        with 0 before it is stopped. What it has written is not complete.
+        """
+        if self.stop_cause == "client" or self._follower.channel.has_hung_up:
+            return "the client has disconnected"
+        self._move("commit")
+        return await run_in_thread(prepared.paths.commit)
 
     def grant_slot(self) -> None:
         """Let the call go on, if it waits: it has a slot now, or will not get one."""
