@@ -25,6 +25,8 @@ CLIENT = os.environ.get("SIDECALL_TEST_CLIENT", SIDECALL)
 """What does `exec` and `connect`: the native client, for one, has to pass the same tests."""
 PYTHON_COMMAND = os.environ.get("SIDECALL_TEST_COMMAND", str(Path(sys.executable).parent / "sidecall-python"))
 """What a native client becomes for all other subcommands: next to the one of a wheel."""
+IS_PYTHON_CLIENT = CLIENT.endswith("sidecall-python")
+"""Whether the client needs its interpreter and its environment's packages."""
 if CLIENT != SIDECALL:
     os.environ.setdefault("SIDECALL_PYTHON_COMMAND", PYTHON_COMMAND)
 collect_ignore = ["cli/test_clients.py"] if CLIENT == PYTHON_COMMAND else []

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, SIDECALL, both_modes, deliver, end, first_line, start, take_call
+from conftest import CLIENT, IS_PYTHON_CLIENT, SIDECALL, both_modes, deliver, end, first_line, start, take_call
 from sidecall import run_async
 from sidecall.errors import ServiceUnavailable
 from sidecall.protocol import messages as m
@@ -192,7 +192,7 @@ def as_stranger(directory: Path, *words: str, before: str = "pass") -> list[str]
     for path in directory.glob("*.sock"):
         path.chmod(0o666)
     script = f"import os, sys; {before}; become = lambda: (os.setgroups([]), os.setgid(1), os.setuid(1)); "
-    if CLIENT == SIDECALL:
+    if IS_PYTHON_CLIENT:
         script += "import sidecall.cli.exec, sidecall.transport.relay; become(); "
         script += "sys.exit(sidecall.cli.main(sys.argv[2:]))"
     else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, PYTHON_COMMAND, both_modes, end, start, take_call
+from conftest import CLIENT, IS_PYTHON_CLIENT, both_modes, end, start, take_call
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
 
@@ -61,7 +61,7 @@ AS_LOCAL = {
 }
 
 
-if CLIENT == PYTHON_COMMAND:  # the interpreter does not start with a directory as stdin
+if IS_PYTHON_CLIENT:  # the interpreter does not start with a directory as stdin
     AS_LOCAL = {case: script for case, script in AS_LOCAL.items() if "a directory as stdin" not in case}
 
 
