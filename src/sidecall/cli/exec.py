@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import stat
@@ -12,7 +11,6 @@ from socket import SO_LINGER, SOL_SOCKET, socket
 from typing import TYPE_CHECKING
 
 from sidecall import texts
-from sidecall.cli.describe import render
 from sidecall.cli.options import HELP, Option, Unsupported, help_text, parse
 from sidecall.cli.stderr import CLOSED, print_error, print_notice, say
 from sidecall.cli.variables import variables
@@ -92,6 +90,8 @@ def main(words: Sequence[str]) -> int:
     outcome_fd = _outcome_fd(options)
     result = _call(options)
     if isinstance(result, bytes):
+        from sidecall.cli.describe import render
+
         print(render(result), end="")
         return 0
     if outcome_fd >= 0:
@@ -173,6 +173,8 @@ def _outcome_fd(options: Parsed) -> int:
 
 
 def _write_outcome(outcome: Outcome, fd: int, options: Parsed) -> None:
+    import json
+
     line = json.dumps(outcome.as_dict()).encode() + b"\n"
     try:
         while line:
