@@ -32,7 +32,8 @@ USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
        sidecall serve [--max-children N] NAME PROGRAM [ARG...]"""
 ABOUT = """\
 Serve the commands of a configuration file, or any command (for development: every caller that the socket admits can run
-anything), or run one program per connection (bridge mode)."""
+anything), or run one program per connection (bridge mode). Any command runs in the working directory of its client if
+that is the same directory here, by device and inode; else in that of the server, and the client prints which."""
 
 OPTIONS = (
     Option("--config", "FILE", "serve the commands that FILE (TOML) declares"),
