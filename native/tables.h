@@ -22,6 +22,7 @@ enum {
     MESSAGE_STOP = 10,
     MESSAGE_SIGNAL = 11,
     MESSAGE_PASS = 12,
+    MESSAGE_RESIZE = 13,
     MESSAGE_PING = 16,
     MESSAGE_PONG = 17,
     MESSAGE_DESCRIBE = 18,
@@ -104,6 +105,7 @@ static const struct layout {
     [10] = {"Stop", 65536, "1", {[STATE_RUNNING] = 1 + STATE_RUNNING}},
     [11] = {"Signal", 65536, "1", {0}},
     [12] = {"Pass", 65536, "", {0}},
+    [13] = {"Resize", 65536, "22", {0}},
     [16] = {"Ping", 65536, "", {0}},
     [17] = {"Pong", 65536, "l", {[STATE_READY] = 1 + STATE_READY}},
     [18] = {"Describe", 65536, "s", {0}},
@@ -114,11 +116,14 @@ static const struct layout {
     [128] = {"Notice", 65536, "tt", {[STATE_READY] = 1 + STATE_READY, [STATE_WAITING] = 1 + STATE_WAITING, [STATE_RUNNING] = 1 + STATE_RUNNING}},
 };
 
+#define FEATURE_TERMINAL "terminal"
 #define OPTION_TIMEOUT_MS "timeout-ms"
 #define OPTION_QUEUE "queue"
 #define OPTION_STDIN_PIPE "stdin-pipe"
 #define OPTION_STDOUT_PIPE "stdout-pipe"
 #define OPTION_STDERR_PIPE "stderr-pipe"
+#define OPTION_TERMINAL "terminal"
+#define OPTION_TERM "term"
 #define DETAIL_CORE_DUMPED "core-dumped"
 #define DETAIL_STOPPED "stopped"
 #define DETAIL_TERMINATED "terminated"
@@ -144,8 +149,12 @@ static const struct layout {
 
 static const char *const STOPPED_BY[] = {"client", "timeout", "operator", "shutdown"};
 
-enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
+enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
 #define EXEC_OPTIONS \
+    {"-i", NULL, EXEC_OPTION_INTERACTIVE, NULL}, \
+    {"--interactive", NULL, EXEC_OPTION_INTERACTIVE, NULL}, \
+    {"-t", NULL, EXEC_OPTION_TTY, NULL}, \
+    {"--tty", NULL, EXEC_OPTION_TTY, NULL}, \
     {"-w", "DIR", EXEC_OPTION_CWD, NULL}, \
     {"--workdir", "DIR", EXEC_OPTION_CWD, NULL}, \
     {"--cwd", "DIR", EXEC_OPTION_CWD, NULL}, \
@@ -192,6 +201,8 @@ enum { EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEO
     "\n" \
     "usage: sidecall exec [OPTIONS] NAME COMMAND [ARG...]\n" \
     "\n" \
+    "  -i, --interactive          connect stdin; accepted, since it always is\n" \
+    "  -t, --tty                  run COMMAND in a terminal of its own, such as an interactive shell\n" \
     "  -w, --workdir, --cwd DIR   run COMMAND in DIR, relative to the current working directory\n" \
     "  -e, --env NAME[=VALUE]     set a variable, or pass on the current value if it is set; repeatable\n" \
     "  --env-file FILE            set the variables in the lines NAME[=VALUE] of FILE; repeatable\n" \
@@ -339,6 +350,8 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define OPTION_AFTER_SERVICE_HINT "put options before NAME: %s"
 #define NO_VALUE_TAKEN_TEXT "%s takes no value"
 #define VALUE_MISSING_TEXT "%s needs a value: %s"
+#define TERMINAL_MISSING_TEXT "-t needs a terminal as stdin"
+#define TERMINAL_MISSING_HINT "call without `-t`, or from a terminal"
 #define SECONDS_INVALID_TEXT "invalid --%s %s: expected a positive number of seconds"
 #define NUMBER_INVALID_TEXT "invalid --%s %s: expected a whole number of at least %llu"
 #define SUBCOMMAND_MISSING_TEXT "missing subcommand"

@@ -115,8 +115,9 @@ def layouts() -> str:
 
 
 def words() -> str:
-    """Return the names in NAME=VALUE entries, and those of outcomes."""
-    rows = {f"OPTION_{constant(name.decode())}": name.decode() for name in options.CALL_OPTIONS}
+    """Return the names of features, those in NAME=VALUE entries, and those of outcomes."""
+    rows = {f"FEATURE_{constant(name.decode())}": name.decode() for name in sorted(m.FEATURES)}
+    rows |= {f"OPTION_{constant(name.decode())}": name.decode() for name in options.CALL_OPTIONS}
     for entries in (options.EXIT_DETAILS, options.PONG_DETAILS):
         rows |= {f"DETAIL_{constant(name.decode())}": name.decode() for name in entries}
     kinds = ("EXITED", "SIGNALED", "TIMED_OUT", "OUTPUT_FAILED", "REFUSED", "LOST")

@@ -23,6 +23,7 @@
 #include "failure.h"
 #include "paths.h"
 #include "signals.h"
+#include "terminal.h"
 
 enum {
     PATIENCE = 2, /* signals that the server is trusted to act on: it kills the command at the second INT */
@@ -53,16 +54,27 @@ static struct reader reader_of(const struct message *message)
     return (struct reader){message_name(message->type), message->payload, message->length};
 }
 
+/* Set *name to the first feature that the server needs and this client does not have, if there is one. */
+static bool next_unknown_need(struct reader *payload, struct slice *name)
+{
+    for (uint64_t count = next_number(payload, 4); count > 0; count--) {
+        *name = next_string(payload);
+        if (name->length != strlen(FEATURE_TERMINAL) || memcmp(name->bytes, FEATURE_TERMINAL, name->length) != 0)
+            return true;
+    }
+    return false;
+}
+
 static void on_hello(struct call *call, struct reader payload)
 {
     char need[100];
+    struct slice name;
     uint64_t version = next_number(&payload, 2);
     call->deadline = 0;
     if (version != VERSION) {
         fail(EXIT_PROTOCOL, VERSION_UNKNOWN_TEXT, (unsigned long long)version, (unsigned long long)VERSION);
         hint(VERSION_UNKNOWN_HINT);
-    } else if (next_number(&payload, 4) > 0) {
-        struct slice name = next_string(&payload);
+    } else if (next_unknown_need(&payload, &name)) {
         snprintf(need, sizeof need, "%.*s", (int)(name.length < sizeof need ? name.length : sizeof need), name.bytes);
         fail(EXIT_PROTOCOL, NEED_UNKNOWN_TEXT, quoted(need));
         hint(NEED_UNKNOWN_HINT);
@@ -89,6 +101,8 @@ static void on_started(struct call *call, struct reader payload)
     if (call->request.timeout > 0)
         call->deadline = after(call->request.timeout, REPORT_MARGIN);
     let_go_of_streams(&call->relay);
+    if (call->request.has_terminal)
+        make_terminal_raw();
 }
 
 static void on_refused(struct call *call, struct reader payload)
@@ -257,11 +271,30 @@ static bool is_last_straw(struct call *call, int number)
     return ++call->interrupts > PATIENCE;
 }
 
+static void report_size(struct call *call)
+{
+    uint16_t rows, columns;
+    get_terminal_size(&rows, &columns);
+    send_size(&call->channel, rows, columns);
+}
+
+/* Use the terminal again: while this process was stopped, a shell has, and its size can have changed. */
+static void retake_terminal(struct call *call)
+{
+    if (call->id_length > 0)
+        make_terminal_raw();
+    report_size(call);
+}
+
 static void forward_signal(struct call *call)
 {
     int number = next_signal();
     if (number == 0)
         return;
+    if (number == SIGWINCH) {
+        report_size(call);
+        return;
+    }
     if (is_last_straw(call, number)) {
         fail(EXIT_LOST, NOT_STOPPED_TEXT);
         hint(NOT_STOPPED_HINT);
@@ -274,9 +307,12 @@ static void forward_signal(struct call *call)
         close_sending(&call->channel);
     }
     if (number == SIGTSTP) {
+        restore_terminal();
         kill(getpid(), SIGSTOP);
         send_small(&call->channel, MESSAGE_SIGNAL, SIGCONT, NULL);
     }
+    if (call->request.has_terminal && (number == SIGTSTP || number == SIGCONT))
+        retake_terminal(call);
 }
 
 static void on_deadline(struct call *call)
@@ -377,6 +413,7 @@ static bool was_stopped(const struct call *call)
 static void flush_streams(struct call *call)
 {
     end_streams(&call->relay);
+    restore_terminal();
     call->deadline = was_stopped(call) ? after(0, FLUSH_TIME) : 0;
     if (is_writing(&call->relay))
         unwatch_signals();
@@ -402,7 +439,7 @@ static void attempt(struct call *call, enum plan plan)
     begin_attempt(call, sock, plan);
     if (!open_relay(&call->relay, &call->channel, call->request.modes, call->types)) {
         ;
-    } else if (!watch_signals()) {
+    } else if (!watch_signals(call->request.has_terminal)) {
         fail_short(errno);
     } else if (send_request(&call->channel, &call->request)) {
         while (!has_ended(call))

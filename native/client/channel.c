@@ -126,18 +126,37 @@ void send_bytes(struct channel *channel, size_t size)
         send_pending(channel);
 }
 
+/* Begin a frame, if there is room for it and for what more there has to be; return where its payload goes, or NULL. */
+static uint8_t *begin_small(struct channel *channel, int type, size_t length, size_t more)
+{
+    uint8_t *frame = make_room(&channel->outgoing, HEADER + length + more);
+    if (frame == NULL)
+        return NULL;
+    put_number(frame, length, 4);
+    frame[4] = (uint8_t)type;
+    return frame + HEADER;
+}
+
 void send_small(struct channel *channel, int type, uint8_t first, const uint32_t *credit)
 {
     size_t length = credit != NULL ? 5 : 1;
-    uint8_t *frame = make_room(&channel->outgoing, HEADER + length + (type == MESSAGE_SIGNAL ? KEPT_FREE : 0));
-    if (frame == NULL)
+    uint8_t *payload = begin_small(channel, type, length, type == MESSAGE_SIGNAL ? KEPT_FREE : 0);
+    if (payload == NULL)
         return;
-    put_number(frame, length, 4);
-    frame[4] = (uint8_t)type;
-    frame[5] = first;
+    payload[0] = first;
     if (credit != NULL)
-        put_number(frame + 6, *credit, 4);
+        put_number(payload + 1, *credit, 4);
     send_bytes(channel, HEADER + length);
+}
+
+void send_size(struct channel *channel, uint16_t rows, uint16_t columns)
+{
+    uint8_t *payload = begin_small(channel, MESSAGE_RESIZE, 4, KEPT_FREE);
+    if (payload == NULL)
+        return;
+    put_number(payload, rows, 2);
+    put_number(payload + 2, columns, 2);
+    send_bytes(channel, HEADER + 4);
 }
 
 void receive(struct channel *channel)

@@ -52,6 +52,9 @@ void send_bytes(struct channel *channel, size_t size);
 /* Send a frame about a stream, or a signal; and perhaps a credit. */
 void send_small(struct channel *channel, int type, uint8_t first, const uint32_t *credit);
 
+/* Send the size of the terminal. */
+void send_size(struct channel *channel, uint16_t rows, uint16_t columns);
+
 /* Send no more than what is pending. */
 void close_sending(struct channel *channel);
 

@@ -18,6 +18,7 @@
 #include "options.h"
 #include "paths.h"
 #include "signals.h"
+#include "terminal.h"
 #include "variables.h"
 
 static struct call call = {.channel = {.sock = -1}};
@@ -88,11 +89,23 @@ static bool prepare_request(struct request *request, char **arguments)
            parse_seconds("connect-timeout", values[EXEC_OPTION_CONNECT_TIMEOUT], &request->connect_timeout);
 }
 
+static bool prepare_terminal(struct request *request)
+{
+    if (call.no_stdin || call.types[STDIN_FILENO] == 0 || !isatty(STDIN_FILENO)) {
+        fail(EXIT_USAGE, TERMINAL_MISSING_TEXT);
+        return hint(TERMINAL_MISSING_HINT);
+    }
+    request->has_terminal = true;
+    return open_terminal() || fail_short(errno);
+}
+
 /* End as the command ended; print what is to be printed before. */
 static int end(int outcome_fd)
 {
     struct outcome *outcome = &call.outcome;
     take_failure(outcome);
+    if (call.request.has_terminal && (outcome->kind != KIND_EXITED || outcome->stopped != NULL))
+        reset_terminal();
     if (outcome_fd >= 0 || call.verbose || failure.code != 0)
         unwatch_signals(); /* a reader that does not read can be left by Ctrl-C */
     if (outcome_fd >= 0 && !write_outcome(outcome_fd, outcome, call.id, call.id_length))
@@ -154,7 +167,7 @@ int exec_main(char **argv)
     if ((is_given(EXEC_OPTION_DIE_WITH_PARENT) && !die_with_parent()) || !parse_outcome_fd(&outcome_fd) ||
         !look_at_streams(call.types) || !keep_outcome_fd(&outcome_fd))
         return print_failure();
-    if (prepare_request(&call.request, arguments))
+    if (prepare_request(&call.request, arguments) && (!is_given(EXEC_OPTION_TTY) || prepare_terminal(&call.request)))
         make_call(&call);
     return call.description != NULL ? print_description() : end(outcome_fd);
 }

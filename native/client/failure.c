@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "signals.h"
+#include "terminal.h"
 
 struct failure failure;
 
@@ -49,7 +50,7 @@ void forget_failure(void)
 static void write_stderr(const char *before, const struct line *line)
 {
     char text[LINE_SIZE + 32];
-    int length = snprintf(text, sizeof text, "%s%s\n", before, line->text);
+    int length = snprintf(text, sizeof text, "%s%s%s\n", before, line->text, is_terminal_raw() ? "\r" : "");
     if (write(STDERR_FILENO, text, (size_t)length) < 0)
         return; /* there is nobody to tell */
 }

@@ -83,7 +83,7 @@ static bool await_answer(struct channel *channel, const char *path, double deadl
 
 static void send_ping(struct channel *channel)
 {
-    put_hello(channel);
+    put_hello(channel, false);
     uint8_t *frame = make_room(&channel->outgoing, HEADER);
     put_number(frame, 0, 4);
     frame[4] = MESSAGE_PING;

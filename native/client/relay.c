@@ -84,6 +84,11 @@ static void pass_unreadable(struct request *request)
 void choose_modes(struct request *request, const mode_t *types, bool no_stdin, enum plan plan)
 {
     enum mode *modes = request->modes;
+    if (request->has_terminal) {
+        modes[STDIN_FILENO] = modes[STDOUT_FILENO] = MODE_RELAYED;
+        modes[STDERR_FILENO] = MODE_SAME_AS_STDOUT;
+        return;
+    }
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         modes[fd] = mode_of(fd, types[fd], plan);
         request->passed[fd] = fd;

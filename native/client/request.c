@@ -7,6 +7,7 @@
 
 #include "failure.h"
 #include "paths.h"
+#include "terminal.h"
 
 #define SOFTWARE "sidecall " SOFTWARE_VERSION " native"
 
@@ -69,12 +70,15 @@ static void end_frame(struct channel *channel, struct frame *frame)
     channel->outgoing.end += frame->length;
 }
 
-void put_hello(struct channel *channel)
+void put_hello(struct channel *channel, bool has_terminal)
 {
     struct frame frame = begin_frame(channel, MESSAGE_HELLO, CONTROL_LIMIT);
     put_integer(&frame, VERSION, 2);
-    put_integer(&frame, 0, 4); /* needs */
-    put_integer(&frame, 0, 4); /* knows */
+    put_integer(&frame, has_terminal, 4); /* needs */
+    if (has_terminal)
+        put_string(&frame, FEATURE_TERMINAL);
+    put_integer(&frame, 1, 4); /* knows */
+    put_string(&frame, FEATURE_TERMINAL);
     put_string(&frame, SOFTWARE);
     end_frame(channel, &frame);
 }
@@ -207,6 +211,17 @@ static bool name_pipe(char *value, size_t size, int fd, enum mode mode)
     return true;
 }
 
+static void put_terminal(struct frame *frame)
+{
+    char size[16];
+    uint16_t rows, columns;
+    get_terminal_size(&rows, &columns);
+    snprintf(size, sizeof size, "%ux%u", (unsigned)rows, (unsigned)columns);
+    put_option(frame, OPTION_TERMINAL, size);
+    if (terminal_type() != NULL)
+        put_option(frame, OPTION_TERM, terminal_type());
+}
+
 static void put_options(struct frame *frame, const struct request *request)
 {
     static const char *const names[3] = {OPTION_STDIN_PIPE, OPTION_STDOUT_PIPE, OPTION_STDERR_PIPE};
@@ -215,6 +230,7 @@ static void put_options(struct frame *frame, const struct request *request)
     size_t count = (size_t)(request->timeout > 0) + request->no_queue;
     for (int i = 0; i < 3; i++)
         count += is_pipe[i] = name_pipe(pipes[i], sizeof pipes[i], i, request->modes[i]);
+    count += (size_t)request->has_terminal + (request->has_terminal && terminal_type() != NULL);
     put_integer(frame, count, 4);
     snprintf(timeout, sizeof timeout, "%llu", (unsigned long long)in_milliseconds(request->timeout));
     if (request->timeout > 0)
@@ -224,6 +240,8 @@ static void put_options(struct frame *frame, const struct request *request)
     for (int i = 0; i < 3; i++)
         if (is_pipe[i])
             put_option(frame, names[i], pipes[i]);
+    if (request->has_terminal)
+        put_terminal(frame);
 }
 
 static bool put_call(struct channel *channel, const struct request *request)
@@ -255,7 +273,7 @@ static bool put_call(struct channel *channel, const struct request *request)
 /* The descriptors go with a write of their own: the server hands the connection on before it reads PASS. */
 bool send_request(struct channel *channel, const struct request *request)
 {
-    put_hello(channel);
+    put_hello(channel, request->has_terminal);
     if (!put_call(channel, request))
         return false;
     send_pending(channel);

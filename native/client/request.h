@@ -14,6 +14,7 @@ struct request {
     const char *directory; /* the working directory wanted, absolute; or empty */
     double timeout, connect_timeout; /* seconds, or 0 */
     bool no_queue;
+    bool has_terminal; /* the command runs in a terminal, see terminal.h */
     enum mode modes[3];
     int passed[3]; /* the descriptor of a stream that is passed */
 };
@@ -22,7 +23,7 @@ struct request {
  * sent, and a failure. */
 bool send_request(struct channel *channel, const struct request *request);
 
-/* Send HELLO alone: what follows is not a CALL. */
-void put_hello(struct channel *channel);
+/* Send HELLO alone; it needs terminals of the server if the call that follows has one. */
+void put_hello(struct channel *channel, bool has_terminal);
 
 #endif

@@ -26,12 +26,14 @@ void hold_back_write_signals(void)
 }
 
 /* A signal that was blocked by whoever started this process stays so. */
-bool watch_signals(void)
+bool watch_signals(bool has_terminal)
 {
     sigset_t before;
     sigemptyset(&watched.signals);
     for (size_t i = 0; i < sizeof FORWARDED_SIGNALS / sizeof *FORWARDED_SIGNALS; i++)
         sigaddset(&watched.signals, FORWARDED_SIGNALS[i]);
+    if (has_terminal)
+        sigaddset(&watched.signals, SIGWINCH);
     sigprocmask(SIG_BLOCK, &watched.signals, &before);
     for (size_t i = 0; i < sizeof FORWARDED_SIGNALS / sizeof *FORWARDED_SIGNALS; i++)
         if (sigismember(&before, FORWARDED_SIGNALS[i]))

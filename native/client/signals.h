@@ -8,8 +8,8 @@
 /* Have writing to what nobody reads, or beyond a limit, be an error instead of a signal. */
 void hold_back_write_signals(void);
 
-/* Have the signals that a call forwards arrive on a descriptor; false: see errno. */
-bool watch_signals(void);
+/* Have the signals that a call forwards arrive on a descriptor, and SIGWINCH if it has a terminal; false: see errno. */
+bool watch_signals(bool has_terminal);
 
 /* Return that descriptor, or -1. */
 int signal_descriptor(void);

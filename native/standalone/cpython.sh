@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 PACKAGE=python3.11
 MODULES='_asyncio|_bisect|_contextvars|_datetime|_heapq|_json|_posixsubprocess|_random|_sha512|_socket|_struct'
-MODULES+='|array|fcntl|grp|math|mmap|resource|select'
+MODULES+='|array|fcntl|grp|math|mmap|resource|select|termios'
 state=$PWD/build/standalone
 folder=$state/cpython
 stamp=$(sha256sum native/standalone/cpython.sh)

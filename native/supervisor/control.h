@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define VERSION "2" /* of the messages; a fork server that has another one does not start */
+#define VERSION "3" /* of the messages; a fork server that has another one does not start */
 
 /* clang-format off */
 enum kind {
@@ -41,7 +41,8 @@ struct run {
     int32_t nice;
     int32_t oom_score_adj;
     uint32_t uid, gid;  /* (uint32_t)-1: unchanged */
-    uint32_t group_count, limit_count, argument_count, variable_count, unused;
+    uint32_t group_count, limit_count, argument_count, variable_count;
+    uint32_t has_terminal; /* stdin, which becomes the controlling terminal */
 };
 
 struct limit {

@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -223,6 +224,8 @@ static _Noreturn void start(const struct job *job)
     if (job->run->umask >= 0)
         umask((mode_t)job->run->umask);
     setsid();
+    if (job->run->has_terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0) != 0)
+        give_up(AT_FORK);
     if (job->run->oom_score_adj != 0)
         volunteer_for_oom_killer(job->run->oom_score_adj);
     if (!become(job) || !set_limits(job))

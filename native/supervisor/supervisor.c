@@ -7,7 +7,7 @@
  *   RUNNING      until it exits or is to be stopped: by a request, or by the end of the control socket
  *   LINGERING    it exited by itself. Its background processes have BACKGROUND_GRACE to exit too (`tee` in
  *                `> >(tee log)`), unless they are kept
- *   TERMINATING  everything got SIGTERM, and has the grace period
+ *   TERMINATING  everything got SIGTERM, after SIGHUP in a terminal, and has the grace period
  *   KILLING      everything is frozen and killed (descendants.c), again every KILL_INTERVAL
  *
  * BACKGROUND_GRACE is time in which the processes could run. It is counted in slices that have one length at most,
@@ -50,6 +50,7 @@ enum phase { RUNNING, LINGERING, TERMINATING, KILLING };
 
 struct command {
     pid_t pid;
+    bool has_terminal;
     bool keeps_background; /* when it has exited by itself */
     bool has_exited;
     enum phase phase;
@@ -136,7 +137,8 @@ static void signal_command(const struct command *command, int number)
         kill(-command->pid, number);
 }
 
-/* Begin to stop everything, or hurry: SIGTERM now, SIGKILL after the grace period; without one SIGKILL at once. */
+/* Begin to stop everything, or hurry: SIGTERM now, SIGKILL after the grace period; without one SIGKILL at once. In a
+ * terminal SIGHUP comes first, since an interactive shell ignores SIGTERM. */
 static void stop(struct command *command, int64_t grace)
 {
     int64_t then = now() + grace;
@@ -151,6 +153,8 @@ static void stop(struct command *command, int64_t grace)
     command->phase = TERMINATING;
     command->next_at = then;
     if (grace > 0) {
+        if (command->has_terminal)
+            signal_command(command, SIGHUP);
         signal_command(command, SIGTERM);
         signal_command(command, SIGCONT);
         terminate_descendants(command->has_exited ? 0 : command->pid);
@@ -269,6 +273,7 @@ static bool run(int control, struct message *message, bool *is_clean)
     struct command command = {.pid = -1, .next_at = NEVER, .end = {.number = -1}};
     pid_t child = -1;
     if (read_job(&job, message)) {
+        command.has_terminal = job.run->has_terminal;
         command.keeps_background = job.run->keep_background;
         command.grace = job.run->grace;
         note_grace(command.grace);

@@ -14,6 +14,7 @@ from sidecall.files.scratch import Scratch
 from sidecall.files.volumes import Volume
 from sidecall.policy.config import Command, Service
 from sidecall.policy.parameters import Parameter
+from sidecall.policy.plan import NO_OPTIONS
 from sidecall.policy.template import parse_group
 from sidecall.protocol.messages import Call
 
@@ -60,7 +61,7 @@ async def _removed(prepared: Prepared) -> None:
 def test_what_is_made_is_removed(tmp_path: Path, scratch: Scratch) -> None:
     """The link to the file, and the scratch directory with all that the command has left in it."""
     (tmp_path / "data" / "file").write_text("content")
-    prepared = prepare(service(tmp_path), call(tmp_path / "data" / "file"), None, "a-1", scratch)
+    prepared = prepare(service(tmp_path), call(tmp_path / "data" / "file"), NO_OPTIONS, "a-1", scratch)
     _, link, own = prepared.plan.argv
     with open(link) as file:
         assert file.read() == "content"
@@ -77,10 +78,10 @@ def test_a_refused_call_leaves_nothing(tmp_path: Path, scratch: Scratch) -> None
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         with pytest.raises(CallDenied):
-            check(service(tmp_path), call(tmp_path / "secret"), None)
+            check(service(tmp_path), call(tmp_path / "secret"), NO_OPTIONS)
         assert os.listdir(tmp_path / "tmp") == []
     with pytest.raises(CallDenied):
-        prepare(service(tmp_path), call(tmp_path / "secret"), None, "a-1", scratch)
+        prepare(service(tmp_path), call(tmp_path / "secret"), NO_OPTIONS, "a-1", scratch)
     (own,) = (tmp_path / "tmp").iterdir()
     assert list(own.iterdir()) == []
     scratch.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from sidecall.calls.streams import ClientStreams
 from sidecall.protocol import messages as m
 from sidecall.supervise.control import FROM_CLIENT, SAME_AS_STDOUT, UNWANTED
+from sidecall.transport.terminal import get_size
 
 if TYPE_CHECKING:
     from sidecall.transport.channel import ServerChannel
 
-CHANNEL = cast("ServerChannel", None)
+CHANNEL = cast("ServerChannel", SimpleNamespace(broken=False))
 """Nothing is sent before the streams start."""
 
 
@@ -35,6 +37,31 @@ def kinds(modes: tuple[int, int, int], *, wants_stdin: bool) -> list[object]:
     found = asyncio.run(main())
     assert len(os.listdir("/proc/self/fd")) == before
     return found
+
+
+def test_a_terminal_is_all_three_streams() -> None:
+    """It has its size before the command is started; whatever ends it leaves no descriptor."""
+
+    async def main() -> None:
+        streams = ClientStreams(asyncio.get_running_loop(), CHANNEL, m.IN_TERMINAL, lambda: None)
+        streams.open_terminal(24, 80, None)
+        stdin, stdout, stderr = streams.open(wants_stdin=True)
+        assert (stdin, stderr) == (stdout, SAME_AS_STDOUT)
+        assert get_size(stdin) == (24, 80)
+        streams.resize(40, 120)
+        assert get_size(stdin) == (40, 120)
+        streams.close_ends()
+        assert streams.has_terminal
+        streams.receive(m.Eof(m.STDIN))
+        assert not streams.has_terminal
+        assert streams.are_drained
+        streams.resize(1, 1)
+        streams.receive(m.Stop(m.STDOUT))
+        streams.close()
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(main())
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.parametrize(

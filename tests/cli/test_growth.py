@@ -25,12 +25,12 @@ CLIENTS = sorted({CLIENT, PYTHON_COMMAND})
 SCRIPT = ("sh", "-c", "cat; echo err >&2; exit $0")
 
 NATIVE_CHANGES = {
-    "put_integer(&frame, 0, 4); /* needs */": """if (getenv("GROWN_NEEDS") != NULL) {
+    "put_integer(&frame, has_terminal, 4); /* needs */": """if (getenv("GROWN_NEEDS") != NULL) {
         put_integer(&frame, 1, 4);
         put_string(&frame, "colour");
     } else
         put_integer(&frame, 0, 4);""",
-    "put_integer(&frame, 0, 4); /* knows */": """put_integer(&frame, 1, 4);
+    "put_integer(&frame, 1, 4); /* knows */": """put_integer(&frame, 2, 4);
     put_string(&frame, "colour");""",
     """    put_string(&frame, SOFTWARE);
     end_frame(channel, &frame);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sidecall.files.paths import Paths
 from sidecall.files.volumes import VolumeMap
 from sidecall.policy import plan as policy
+from sidecall.protocol.options import CallOptions
 
 if TYPE_CHECKING:
     from sidecall.policy.config import Service
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def plan(
-    service: Service, call: Call, environ: dict[bytes, bytes], scratch: str = "", *, timeout: float | None = None
+    service: Service, call: Call, environ: dict[bytes, bytes], scratch: str = "", *, options: tuple[bytes, ...] = ()
 ) -> Plan:
     """Return what a call would execute."""
     with Paths(VolumeMap(service.volumes, call.directory_ids), private=None) as paths:
-        return policy.plan(service, call, environ, paths, scratch, timeout=timeout)
+        return policy.plan(service, call, environ, paths, scratch, options=CallOptions(options))

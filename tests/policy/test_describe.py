@@ -53,6 +53,7 @@ def test_a_command_is_described_as_declared() -> None:
                 "working_directory": True,
                 "stdin": True,
                 "descriptors": True,
+                "terminal": False,
                 "signals": ["CONT", "HUP", "INT", "KILL", "QUIT", "TERM", "TSTP", "USR1", "USR2"],
                 "parameters": [
                     {"name": "pto", "type": "path", "required": True, "help": "the project", "access": "read"},

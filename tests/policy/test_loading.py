@@ -89,6 +89,10 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         ),
         (HEAD + '[commands."a b"]', "commands.a b: expected a name of letters, digits, `-` and `_`"),
         (COMMAND + 'timeout = "1"', "commands.c.timeout: expected a positive number of seconds, not '1'"),
+        (
+            COMMAND + "terminal = true\nstdin = false",
+            "commands.c.terminal: expected a command with `stdin = true`, since a terminal is its stdin, too, not True",
+        ),
         (COMMAND + "timout = 1", "commands.c.timout: unknown key (did you mean 'timeout'?)"),
         (COMMAND + "env = { A = 1 }", "commands.c.env.A: expected a string, not 1"),
         (COMMAND + 'env = { "A=" = "1" }', "commands.c.env.A=: expected the name of an environment variable"),
@@ -156,11 +160,17 @@ def test_a_plan_is_what_was_declared(tmp_path: Path) -> None:
         HEAD + '[commands.c]\nargv = ["./run", "{p}"]\ntimeout = 5\nenv = { A = "1" }\npass-env = ["B"]\n'
         'cwd = "{scratch}"\n[commands.c.parameters.p]\ntype = "path"\n[volumes.all]\npath = "/"\n',
     )
-    made = plan(service, call(b"c", b"--p", b"bin", env=(b"B=2",)), {b"A": b"0", b"C": b"3"}, "/scratch", timeout=9)
+    made = plan(
+        service,
+        call(b"c", b"--p", b"bin", env=(b"B=2",)),
+        {b"A": b"0", b"C": b"3"},
+        "/scratch",
+        options=(b"timeout-ms=9000",),
+    )
     assert made.argv == [os.fsencode(tmp_path / "run"), b"/usr/bin"]
     assert made.environ == {b"A": b"1", b"B": b"2", b"C": b"3", b"SIDECALL_SCRATCH": b"/scratch"}
     assert (made.directory, made.timeout) == (b"/scratch", 5)
-    assert plan(service, call(b"c", b"--p", b"bin"), {}, "/s", timeout=1).timeout == 1
+    assert plan(service, call(b"c", b"--p", b"bin"), {}, "/s", options=(b"timeout-ms=1000",)).timeout == 1
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:

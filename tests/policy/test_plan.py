@@ -18,6 +18,7 @@ from sidecall.policy.plan import command_of, wants_help
 from sidecall.policy.template import parse_group
 from sidecall.protocol.codec import encode
 from sidecall.protocol.messages import Call, Refused
+from sidecall.protocol.options import TerminalRequest, call_options
 from sidecall.transport.credentials import Peer
 
 if TYPE_CHECKING:
@@ -88,7 +89,25 @@ def test_who_wins_when_several_set_the_same() -> None:
 def test_the_shorter_timeout_counts(declared: float | None, wanted: float | None, limit: float | None) -> None:
     """A client can shorten a command's time, never extend it."""
     service = Service("s", {"c": Command("c", (parse_group("x"),), timeout=declared)})
-    assert plan(service, Call(b"c", (), (), b"", b"/", (), (), 0, 0, 0), {}, timeout=wanted).timeout == limit
+    options = call_options(wanted or 0, can_queue=True)
+    assert plan(service, Call(b"c", (), (), b"", b"/", (), (), 0, 0, 0), {}, options=options).timeout == limit
+
+
+def test_a_terminal_has_to_be_allowed() -> None:
+    """Its command has the type of the client's terminal, unless the client or the configuration sets another one."""
+    asked = call_options(0, can_queue=True, terminal=TerminalRequest(24, 80, b"xterm"))
+    with pytest.raises(CallDenied, match="closed does not run in a terminal") as error:
+        plan(SERVICE, call(b"closed"), {}, options=asked)
+    assert error.value.rule == "commands.closed.terminal"
+    shell = Command("c", (parse_group("sh"),), terminal=True, pass_environment=frozenset({"TERM"}))
+    server = {b"TERM": b"linux", b"A": b"1"}
+    for service in (Service("s", {"c": shell}), Service("s", None)):
+        assert plan(service, call(b"c"), server, options=asked).environ == {b"TERM": b"xterm", b"A": b"1"}
+        assert plan(service, call(b"c"), server, options=(b"terminal=24x80",)).environ == {b"A": b"1"}
+        assert plan(service, call(b"c"), server).environ == server
+        assert plan(service, call(b"c", env=(b"TERM=vt100",)), server, options=asked).environ[b"TERM"] == b"vt100"
+    fixed = Service("s", {"c": replace(shell, environment={"TERM": "ansi"})})
+    assert plan(fixed, call(b"c"), server, options=asked).environ[b"TERM"] == b"ansi"
 
 
 def test_help_is_the_whole_request() -> None:

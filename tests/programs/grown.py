@@ -35,7 +35,7 @@ class Progress(m.Message):
     percent: u8
 
 
-m.FEATURES = frozenset({FEATURE})
+m.FEATURES |= {FEATURE}
 vars(options)["CALL_OPTIONS"] = (*options.CALL_OPTIONS, b"colour")
 for _table in states.TRANSITIONS.values():
     for _state, _moves in _table.items():

@@ -54,6 +54,7 @@ EXAMPLES: dict[type[m.Message], m.Message] = {
     m.Window: m.Window(1, 0),
     m.Stop: m.Stop(1),
     m.Signal: m.Signal(2),
+    m.Resize: m.Resize(24, 80),
     m.Pass: m.Pass(),
     m.Ping: m.Ping(),
     m.Pong: m.Pong((b"slots=4",)),

@@ -12,6 +12,7 @@ from sidecall.protocol.options import (
     STOPPED_BY,
     CallOptions,
     Details,
+    TerminalRequest,
     call_options,
     details,
 )
@@ -36,9 +37,40 @@ def test_options_are_what_was_asked_for(timeout: float, can_queue: bool, entries
 
 
 @pytest.mark.parametrize(
+    ("terminal", "entries"),
+    [
+        (TerminalRequest(24, 80, b"xterm-256color"), (b"terminal=24x80", b"term=xterm-256color")),
+        (TerminalRequest(0, 65535), (b"terminal=0x65535",)),
+        (None, ()),
+    ],
+)
+def test_a_terminal_is_what_was_asked_for(terminal: TerminalRequest | None, entries: tuple[bytes, ...]) -> None:
+    """Its size, and its type if that is known."""
+    assert call_options(0, can_queue=True, terminal=terminal) == entries
+    assert CallOptions(entries).terminal == terminal
+
+
+@pytest.mark.parametrize("term", [b"../../x", b"a b", b"x" * 65, b"\xff"])
+def test_what_is_no_type_of_a_terminal_is_not_sent(term: bytes) -> None:
+    """TERM can have any value; a server would refuse it."""
+    assert call_options(0, can_queue=True, terminal=TerminalRequest(1, 2, term)) == (b"terminal=1x2",)
+
+
+@pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ((b"terminal=yes",), "unknown call option 'terminal'"),
+        ((b"detached=yes",), "unknown call option 'detached'"),
+        ((b"terminal=yes",), "malformed call option 'terminal'"),
+        ((b"terminal=24",), "malformed call option 'terminal'"),
+        ((b"terminal=24x",), "malformed call option 'terminal'"),
+        ((b"terminal=-1x80",), "malformed call option 'terminal'"),
+        ((b"terminal=24x65536",), "malformed call option 'terminal'"),
+        ((b"terminal=24x80x1",), "malformed call option 'terminal'"),
+        ((b"terminal=24x" + b"9" * 5000,), "malformed call option 'terminal'"),
+        ((b"term=xterm",), "malformed call option 'term'"),
+        ((b"terminal=24x80", b"term="), "malformed call option 'term'"),
+        ((b"terminal=24x80", b"term=../../x"), "malformed call option 'term'"),
+        ((b"terminal=24x80", b"term=" + b"x" * 65), "malformed call option 'term'"),
         ((b"",), "unknown call option ''"),
         ((b"=1",), "unknown call option ''"),
         ((b"QUEUE=no",), "unknown call option 'QUEUE'"),

@@ -39,8 +39,10 @@ def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.M
         sock.settimeout(20)
         sock.connect(str(server.path))
         sock.sendall(b"".join(map(encode, messages)) + then)
-        asks = any(isinstance(message, m.Call) for message in messages)
-        connection._conversation.states[CLIENT] = CALLING if asks else READY
+        calls = [message for message in messages if isinstance(message, m.Call)]
+        for call in calls:
+            connection._open_streams(call)
+        connection._conversation.states[CLIENT] = CALLING if calls else READY
         while data := sock.recv(65536):
             connection.receive_data(data)
             heard += list(connection.events())
@@ -68,6 +70,11 @@ def answers(server: Server, *messages: m.Message, then: bytes = b"") -> list[m.M
             "unknown call option 'nice'",
         ),
         (
+            (HELLO, m.Call(b"true", (), (), b"", b"/", (), (b"terminal=24x80",), 2, 2, 2)),
+            76,
+            "a call in a terminal relays stdin and stdout, and has stdout as stderr",
+        ),
+        (
             (HELLO, m.Call(b"a\0b", (), (), b"", b"/", (), (), 0, 0, 0)),
             64,
             "the command must not be empty, and arguments must not contain NUL",
@@ -80,6 +87,20 @@ def test_a_wrong_word_is_refused_by_name(tool: Server, messages: tuple[m.Message
     assert isinstance(last, m.Refused)
     assert last.code == code
     assert last.reason.startswith(reason)
+
+
+def test_a_resize_needs_a_terminal(tool: Server) -> None:
+    """Without one it is a violation, which stops the call; with one it changes the size, also to an unknown one."""
+    script = (b"-c", b"while test \"$(stty size 2>&1)\" != '0 7'; do :; done; echo resized")
+    in_terminal = m.Call(b"sh", script, (), b"", b"/", (), (b"terminal=24x80",), *m.IN_TERMINAL)
+    received = answers(tool, HELLO, in_terminal, m.Resize(1, 2), m.Resize(0, 7))
+    assert m.Data(m.STDOUT, b"resized\r\n") in received
+    assert isinstance(received[-1], m.Exit)
+    assert (received[-1].ended, received[-1].value) == (m.ENDED_EXITED, 0)
+    without = m.Call(b"sleep", (b"1000",), (), b"", b"/", (), (), m.NONE, m.NONE, m.NONE)
+    ended = answers(tool, HELLO, without, m.Resize(1, 2))[-1]
+    assert isinstance(ended, m.Exit)
+    assert ended.ended == m.ENDED_SIGNALED
 
 
 @pytest.mark.parametrize("call", [TRUE, PASSING])

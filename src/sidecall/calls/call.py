@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -29,6 +30,7 @@ from sidecall.calls.preparation import check, prepare, shared_directory
 from sidecall.calls.threads import run_in_thread
 from sidecall.errors import (
     DescriptorsLost,
+    ProtocolError,
     ServiceBusy,
     ServiceUnavailable,
     SidecallError,
@@ -215,6 +217,9 @@ class Call:
         self.stop_cause = ""
         self._request = request
         self._options = CallOptions(request.options)
+        self._terminal = self._options.terminal
+        if self._terminal is not None and request.streams != m.IN_TERMINAL:
+            raise ProtocolError("a call in a terminal relays stdin and stdout, and has stdout as stderr")
         self._offer = offer
         self._host = host
         self._follower = follower
@@ -282,7 +287,7 @@ class Call:
         if self.stop_cause or self._follower.channel.has_hung_up:
             raise ServiceBusy(*self._dropped_because)
         self._check_streams()  # the configuration can have changed meanwhile
-        prepared = prepare(self._offer(), self._request, self._options.timeout, self.id, self._host.scratch)
+        prepared = prepare(self._offer(), self._request, self._options, self.id, self._host.scratch)
         try:
             end = await self._execute(prepared)
         finally:
@@ -319,7 +324,7 @@ class Call:
         """
         admission = self._host.admission
         if not admission.has_room:
-            self._plan = check(self._offer(), self._request, self._options.timeout)
+            self._plan = check(self._offer(), self._request, self._options)
         place = admission.admit(self, can_queue=self._options.can_queue, ends=self._pipe_ends())
         if not place:
             for joined in admission.start_waiting():
@@ -346,6 +351,8 @@ class Call:
         streams = self._follower.streams(self._request.streams, changed.set)
         execution = self._execution = Execution(plan, streams, changed, self._on_timeout)
         try:
+            if self._terminal is not None:
+                streams.open_terminal(self._terminal.rows, self._terminal.columns, plan.run_as.uid)
             began = time.monotonic()
             execution.start(self._host.supervisors, self._follower.channel, self._on_started)
             if self._starts_stopped:
@@ -407,8 +414,22 @@ class Call:
                 self._starts_stopped = number == TSTP
         elif self._plan is not None and number not in self._plan.signals:
             self._host.events.emit(events.SIGNAL_REFUSED, self, signal=number)
+        elif self._terminal is not None and number in _HANG_UP_SIGNALS:
+            self.stop("client")
         elif self._execution is not None:
             self._execution.signal(number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the call's terminal another size.
+
+        Raises:
+            ProtocolError: it has none.
+        """
+        if self._terminal is None:
+            raise ProtocolError("Resize for a call without a terminal")
+        self._terminal = self._terminal._replace(rows=rows, columns=columns)
+        if self._execution is not None:
+            self._execution.resize(rows, columns)
 
     @property
     def has_ended(self) -> bool:
@@ -463,6 +484,9 @@ class Call:
             self._refuse(error)
         self.stop("client")
 
+
+_HANG_UP_SIGNALS = {signal.SIGHUP, signal.SIGTERM}
+"""Signals of a client that stop a call in a terminal. Its command gets both: an interactive shell ignores SIGTERM."""
 
 _SHOWN = 200
 """Bytes of a command's name in a list of calls."""

@@ -77,7 +77,15 @@ class Execution:
 
         try:
             sources = self._streams.open(wants_stdin=plan.stdin)
-            job = Job(plan.argv, plan.environ, plan.directory, plan.grace, plan.keeps_background, plan.run_as)
+            job = Job(
+                plan.argv,
+                plan.environ,
+                plan.directory,
+                plan.grace,
+                plan.keeps_background,
+                plan.run_as,
+                self._streams.has_terminal,
+            )
             self._process = supervisors.spawn(job, sources, channel.socket, started)
         finally:
             self._streams.close_ends()
@@ -103,6 +111,10 @@ class Execution:
                 self._process.stop(0)
             self._interrupted = now
         self._process.signal(_DELIVERED_AS.get(number, number))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal of the command another size."""
+        self._streams.resize(rows, columns)
 
     def stop(self, grace: float | None = None) -> None:
         """Terminate the command and all that it started: TERM, `grace` seconds (None: its own), KILL. Does not wait."""

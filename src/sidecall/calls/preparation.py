@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sidecall.policy.config import Command, Service
     from sidecall.policy.plan import Plan
     from sidecall.protocol.messages import Call
+    from sidecall.protocol.options import CallOptions
 
 
 _LOOK_TIME = 1.0
@@ -48,7 +49,7 @@ class Prepared(NamedTuple):
             self.made.close()
 
 
-def check(service: Service, call: Call, timeout: float | None) -> Plan:
+def check(service: Service, call: Call, options: CallOptions) -> Plan:
     """Work out what a call would execute, and hold nothing: what can be refused is refused before the queue.
 
     Raises:
@@ -57,10 +58,10 @@ def check(service: Service, call: Call, timeout: float | None) -> Plan:
     command = policy.command_of(service, call)
     owner = None if command is None else _owner(command)
     with Paths(VolumeMap(service.volumes, call.directory_ids), private=None, owner=owner) as paths:
-        return policy.plan(service, call, own_environment(), paths, "/", timeout=timeout)
+        return policy.plan(service, call, own_environment(), paths, "/", options=options)
 
 
-def prepare(service: Service, call: Call, timeout: float | None, call_id: str, directories: Scratch) -> Prepared:
+def prepare(service: Service, call: Call, options: CallOptions, call_id: str, directories: Scratch) -> Prepared:
     """Make what a call needs; it has to be removed.
 
     Raises:
@@ -79,7 +80,7 @@ def prepare(service: Service, call: Call, timeout: float | None, call_id: str, d
             Paths(VolumeMap(service.volumes, call.directory_ids), private or None, directories, owner)
         )
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
-        plan = policy.plan(service, call, environ, paths, scratch, timeout=timeout)
+        plan = policy.plan(service, call, environ, paths, scratch, options=options)
         return Prepared(plan, paths, making.pop_all(), is_slow=bool(scratch or paths.has_outputs))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sidecall.protocol import messages as m
 from sidecall.supervise.control import FROM_CLIENT, SAME_AS_STDOUT, UNWANTED
 from sidecall.transport.relay import Relay
+from sidecall.transport.terminal import open_terminal, set_size
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +32,10 @@ def _wide_pipe() -> tuple[int, int]:
 
 
 class ClientStreams:
-    """The streams of a call that a client follows: passed descriptors, relayed streams, or none.
+    """The streams of a call that a client follows: passed descriptors, relayed streams, a terminal, or none.
+
+    A terminal is one file for all three streams of the command. What the client sends as stdin is typed there, what
+    appears there is sent as stdout. Once either ends the terminal hangs up, as one whose window was closed.
 
     Args:
         loop: where to wait.
@@ -51,11 +55,34 @@ class ClientStreams:
         self._modes = modes
         self._relay = Relay(loop, channel, on_change)
         self._ends: list[int] = []
+        self._terminal = -1
+
+    @property
+    def has_terminal(self) -> bool:
+        """Tell whether the command runs in a terminal."""
+        return self._terminal >= 0
 
     @property
     def moved(self) -> dict[str, int]:
         """How many bytes of each relayed stream went through here; those of passed ones are not counted."""
         return {name: self._relay.moved[i] for i, name in enumerate(_NAMES) if self._modes[i] == m.RELAYED}
+
+    def open_terminal(self, rows: int, columns: int, owner: int | None) -> None:
+        """Run the command in a terminal; see `transport.terminal.open_terminal`. Call it before `open`.
+
+        Raises:
+            ServiceUnavailable: there is none.
+            OSError: no room for another descriptor.
+        """
+        self._terminal, end = open_terminal(rows, columns, owner)
+        self._ends.append(end)
+        self._relay.read_from(m.STDOUT, os.dup(self._terminal))
+        self._relay.write_to(m.STDIN, os.dup(self._terminal), nonblocking=True)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal, if there is one."""
+        if self.has_terminal:
+            set_size(self._terminal, rows, columns)
 
     def open(self, *, wants_stdin: bool) -> Sources:
         """Return where the command gets its streams from; `close_ends` once it has them.
@@ -63,6 +90,8 @@ class ClientStreams:
         Raises:
             OSError: no room for another descriptor.
         """
+        if self.has_terminal:
+            return self._ends[0], self._ends[0], SAME_AS_STDOUT
         return tuple(  # type: ignore[return-value]  # three, as the modes are
             self._source(stream, mode, wanted=wants_stdin or stream != m.STDIN)
             for stream, mode in enumerate(self._modes)
@@ -79,6 +108,8 @@ class ClientStreams:
 
     def receive(self, message: StreamMessage) -> None:
         """Act on a message about a stream."""
+        if self.has_terminal and isinstance(message, (m.Eof, m.Stop)):
+            self._hang_up()
         self._relay.receive(message)
 
     @property
@@ -93,7 +124,14 @@ class ClientStreams:
     def close(self) -> None:
         """Close every descriptor."""
         self.close_ends()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Close every descriptor of the relay; the processes in a terminal get SIGHUP by that."""
         self._relay.close()
+        if self.has_terminal:
+            os.close(self._terminal)
+            self._terminal = -1
 
     def _source(self, stream: int, mode: int, *, wanted: bool) -> int:
         if mode == m.PASSED:

@@ -112,5 +112,7 @@ def _remarks(command: Description) -> Iterator[str]:
         yield f"takes {', '.join(command['environment'])} with --env"
     if command["working_directory"]:
         yield "takes a working directory with --cwd"
+    if command.get("terminal"):
+        yield "runs in a terminal with -t"
     if not command["stdin"]:
         yield "takes no stdin"

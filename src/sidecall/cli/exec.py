@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.options import HELP, Option, Unsupported, help_text, parse
-from sidecall.cli.stderr import CLOSED, print_error, print_notice, say
+from sidecall.cli.stderr import CLOSED, end_lines_for, print_error, print_notice, say
 from sidecall.cli.variables import variables
 from sidecall.client.attempt import Reports, Request
 from sidecall.client.call import make_call
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecall.cli.options import Parsed
+    from sidecall.client.terminal import Terminal
 
 USAGE = "sidecall exec [OPTIONS] NAME COMMAND [ARG...]"
 ABOUT = """\
@@ -33,6 +34,8 @@ Run COMMAND of service NAME as if it were local: it inherits stdin, stdout and s
 process, and sets its exit status. Everything after COMMAND is passed to it."""
 
 OPTIONS = (
+    Option("-i, --interactive", "", "connect stdin; accepted, since it always is"),
+    Option("-t, --tty", "", "run COMMAND in a terminal of its own, such as an interactive shell"),
     Option("-w, --workdir, --cwd", "DIR", "run COMMAND in DIR, relative to the current working directory"),
     Option("-e, --env", "NAME[=VALUE]", "set a variable, or pass on the current value if it is set; repeatable"),
     Option("--env-file", "FILE", "set the variables in the lines NAME[=VALUE] of FILE; repeatable"),
@@ -135,10 +138,16 @@ def _call(options: Parsed) -> Outcome | bytes:
             print_notice(notice, hint)
 
     reports = Reports(on_queued, on_started, on_notice, on_lost_bytes=say)
+    terminal = None
     try:
-        return make_call(_request(options), reports, forward_signals=True)
+        request = _request(options)
+        terminal = request.terminal
+        result = make_call(request, reports, forward_signals=True)
     except SidecallError as error:
-        return replace(from_error(error), call_id=call_id)
+        result = replace(from_error(error), call_id=call_id)
+    if terminal is not None and isinstance(result, Outcome) and (result.kind != EXITED or result.stopped):
+        terminal.reset()
+    return result
 
 
 def _request(options: Parsed) -> Request:
@@ -156,7 +165,21 @@ def _request(options: Parsed) -> Request:
         queue=not options.flag("no-queue"),
         relay=options.flag("relay"),
         streams=(None if options.flag("no-stdin") else 0, 1, 2),
+        terminal=_terminal(options) if options.flag("tty") else None,
     )
+
+
+def _terminal(options: Parsed) -> Terminal:
+    if options.flag("no-stdin") or 0 in CLOSED or not os.isatty(0):
+        raise UsageError(*texts.TERMINAL_MISSING())
+    from sidecall.client.terminal import Terminal
+
+    try:
+        terminal = Terminal(0)
+    except OSError as error:
+        raise ServiceUnavailable(*texts.NOTHING_STARTED(error=error.strerror)) from error
+    end_lines_for(terminal)
+    return terminal
 
 
 def _outcome_fd(options: Parsed) -> int:

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 from sidecall.errors import one_line
 
 if TYPE_CHECKING:
+    from sidecall.client.terminal import Terminal
     from sidecall.errors import SidecallError
     from sidecall.outcome import Outcome
 
 CLOSED: set[int] = set()
 """Which of stdin, stdout and stderr this process was started without."""
+
+
+_terminals: list[Terminal] = []
+
+
+def end_lines_for(terminal: Terminal) -> None:
+    """Have lines begin at the left while a terminal is raw."""
+    _terminals.append(terminal)
 
 
 def occupy_closed_streams() -> None:
@@ -53,6 +62,8 @@ def _is_writable() -> bool:
 
 def _write(text: str) -> None:
     """In one write, so that lines of several clients do not mix."""
+    if any(terminal.is_raw for terminal in _terminals):
+        text = text.replace("\n", "\r\n")
     try:
         os.write(2, text.encode(errors="backslashreplace"))
     except OSError:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from sidecall.client.outcome import End
     from sidecall.client.streams import Fds, StreamPlan
+    from sidecall.client.terminal import Terminal
     from sidecall.transport.loop import Loop, Timer
 
 PATIENCE = 2
@@ -80,6 +81,7 @@ class Request:
         relay: relay every stream, pass none.
         streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay open
             here.
+        terminal: the terminal of this process that the command's stands for; None if the command gets none.
     """
 
     path: str
@@ -92,6 +94,7 @@ class Request:
     queue: bool = True
     relay: bool = False
     streams: Fds = (None, None, None)
+    terminal: Terminal | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,8 @@ class Attempt:
         if m.RELAYED in self._plan.modes:
             self._open_relay()
         passed = self._passed()
-        hello = m.hello(f"sidecall {__version__}")
+        needs = () if self._request.terminal is None else (m.TERMINAL_FEATURE,)
+        hello = m.hello(f"sidecall {__version__}", needs)
         try:
             self._channel.send(hello, self._call())
         except LocalProtocolError as error:
@@ -187,6 +191,9 @@ class Attempt:
         """Send a signal of this process to the command; stop with TSTP, as the command does."""
         if not self.running:
             return
+        if number == signal.SIGWINCH:
+            self._report_size()
+            return
         if self._is_last_straw(number):
             if self._relay is not None:
                 self._relay.close()  # nothing is flushed: the client ends at once
@@ -194,8 +201,11 @@ class Attempt:
             return
         self.send_signal(number)
         if number == signal.SIGTSTP:
+            self._restore_terminal()
             os.kill(os.getpid(), signal.SIGSTOP)
             self._channel.send(m.Signal(signal.SIGCONT))
+        if number in {signal.SIGTSTP, signal.SIGCONT}:
+            self._retake_terminal()
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command."""
@@ -224,6 +234,7 @@ class Attempt:
     def close(self) -> None:
         """Close the connection and every descriptor of the attempt."""
         self._set_timer(0, None)
+        self._restore_terminal()
         if self._relay is not None:
             self._relay.close()
         if self._hang_ups is not None:
@@ -254,7 +265,12 @@ class Attempt:
             directory=request.directory,
             base=base,
             directory_ids=directory_ids(base, (request.directory, *request.arguments)),
-            options=call_options(request.timeout, can_queue=request.queue, pipes=pipe_ids(request.streams, modes)),
+            options=call_options(
+                request.timeout,
+                can_queue=request.queue,
+                pipes=pipe_ids(request.streams, modes),
+                terminal=None if request.terminal is None else request.terminal.request,
+            ),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -313,9 +329,25 @@ class Attempt:
         self._call_id = call_id
         if self._request.timeout:
             self._set_timer(self._request.timeout + REPORT_MARGIN, self._on_timeout_ignored)
+        self._reports.on_started(call_id)
+        if self._request.terminal is not None:
+            self._request.terminal.make_raw()
         if self._relay is not None:
             self._relay.start()
-        self._reports.on_started(call_id)
+
+    def _retake_terminal(self) -> None:
+        """Use the terminal again: while this process was stopped, a shell has, and its size can have changed."""
+        if self._request.terminal is not None and self._call_id:
+            self._request.terminal.make_raw()
+        self._report_size()
+
+    def _report_size(self) -> None:
+        if self._request.terminal is not None:
+            self._channel.send(m.Resize(*self._request.terminal.request[:2]))
+
+    def _restore_terminal(self) -> None:
+        if self._request.terminal is not None:
+            self._request.terminal.restore()
 
     def _on_refused(self, message: m.Refused) -> None:
         if self._cancelled_by:
@@ -360,6 +392,7 @@ class Attempt:
             self._relay.finish()
             if self._was_stopped:
                 self._set_timer(FLUSH_TIME, self._drop_output)
+        self._restore_terminal()
         self._tell()
 
     @property

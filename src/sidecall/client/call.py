@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from sidecall.client.attempt import Attempt, Reports
 from sidecall.client.signals import SignalWatch
-from sidecall.client.streams import stream_plans
+from sidecall.client.streams import TERMINAL_PLAN, stream_plans
 from sidecall.errors import DescriptorsLost
 from sidecall.protocol.messages import FORWARDED_SIGNALS
 from sidecall.transport.address import connect
 from sidecall.transport.loop import Poller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from sidecall.client.attempt import Request
     from sidecall.outcome import Outcome
@@ -46,12 +47,14 @@ def make_call(
         ConnectionLost: the exit status of the command is unknown.
         SidecallError: the call was refused; nothing was started.
     """
-    for plan in stream_plans(request.streams, relay=request.relay):
+    plans = stream_plans(request.streams, relay=request.relay) if request.terminal is None else [TERMINAL_PLAN]
+    numbers = FORWARDED_SIGNALS if request.terminal is None else FORWARDED_SIGNALS | {signal.SIGWINCH}
+    for plan in plans:
         loop = Poller()
         attempt = Attempt(loop, connect(request.path, request.connect_timeout), request, plan, reports)
         try:
             on_attempt(attempt, loop)
-            _run_to_completion(attempt, loop, forward_signals=forward_signals)
+            _run_to_completion(attempt, loop, numbers if forward_signals else ())
             return attempt.result()
         except DescriptorsLost:
             if not plan.passes:
@@ -61,11 +64,11 @@ def make_call(
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
-def _run_to_completion(attempt: Attempt, loop: Poller, *, forward_signals: bool) -> None:
+def _run_to_completion(attempt: Attempt, loop: Poller, forwarded: Collection[int]) -> None:
     signals = None
     try:
-        if forward_signals:
-            signals = SignalWatch(loop, FORWARDED_SIGNALS, attempt.signal)
+        if forwarded:
+            signals = SignalWatch(loop, forwarded, attempt.signal)
         attempt.start()
         _run(attempt, loop)
         if signals is not None:

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecall.protocol.messages import NONE, PASSED, RELAYED, SAME_AS_STDOUT, STDERR, STDIN, STDOUT
+from sidecall.protocol.messages import IN_TERMINAL, NONE, PASSED, RELAYED, SAME_AS_STDOUT, STDERR, STDIN, STDOUT
 from sidecall.transport.streams import is_open_for
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class StreamPlan:
     def passes(self) -> bool:
         """Tell whether descriptors are passed."""
         return PASSED in self.modes
+
+
+TERMINAL_PLAN = StreamPlan(IN_TERMINAL)
+"""How the streams of a call in a terminal travel."""
 
 
 def stream_plans(streams: Fds, *, relay: bool) -> Iterator[StreamPlan]:

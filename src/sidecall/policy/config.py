@@ -50,6 +50,7 @@ class Command:
         callers: who may call it; None for all whom the listener lets in.
         stdin: whether it gets its caller's stdin; an empty one if not.
         passes: whether it takes passed descriptors; its callers relay if not.
+        terminal: whether it can run in a terminal.
         user: the name of the user that it runs as; empty for the server's.
         home: that user's home directory; likewise.
         run_as: user, groups, limits and the like.
@@ -71,6 +72,7 @@ class Command:
     callers: Callers | None = None
     stdin: bool = True
     passes: bool = True
+    terminal: bool = False
     user: str = ""
     home: str = ""
     run_as: RunAs = field(default_factory=RunAs)

@@ -52,6 +52,7 @@ def _command(command: Command) -> dict[str, object]:
         "working_directory": command.pass_directory,
         "stdin": command.stdin,
         "descriptors": command.passes,
+        "terminal": command.terminal,
         "signals": sorted(signal.Signals(number).name.removeprefix("SIG") for number in command.signals),
         "parameters": [_parameter(parameter) for parameter in command.parameters.values()],
     }

@@ -191,12 +191,15 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
         callers=table.optional_callers("callers"),
         stdin=table.boolean("stdin", default=True),
         passes=table.boolean("pass-descriptors", default=True),
+        terminal=table.boolean("terminal"),
         user=user,
         home=home,
         run_as=run_as,
     )
     if command.pass_directory and not volumes:
         table.fail("pass-cwd", "volumes to choose from: declare them as [volumes.NAME]")
+    if command.terminal and not command.stdin:
+        table.fail("terminal", "a command with `stdin = true`, since a terminal is its stdin, too", True)
     table.finish()
     return command
 

@@ -14,6 +14,7 @@ from sidecall.policy.config import SCRATCH, Command, Service
 from sidecall.policy.parameters import parse, shown
 from sidecall.policy.template import fill
 from sidecall.protocol.messages import SIGNALS
+from sidecall.protocol.options import CallOptions
 from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from sidecall.files.paths import Paths
     from sidecall.protocol.messages import Call
+
+NO_OPTIONS = CallOptions(())
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def plan(
     paths: Paths,
     scratch: str = "",
     *,
-    timeout: float | None = None,
+    options: CallOptions = NO_OPTIONS,
 ) -> Plan:
     """Work out what a call executes.
 
@@ -78,7 +81,7 @@ def plan(
         environ: the server's own environment.
         paths: finds the files that the call names.
         scratch: the call's own directory, if its command wants one.
-        timeout: seconds that the client gives the command; None for no limit.
+        options: the options of the call.
 
     Raises:
         NoSuchCommand: the command is not offered.
@@ -88,8 +91,16 @@ def plan(
     if b"\0" in call.directory + call.base:
         raise UsageError("a directory's name cannot have a NUL byte")
     if service.commands is None:
-        return _plan_any(service, call, environ, timeout)
-    return _plan_declared(service, call, environ, paths, scratch, timeout)
+        return _plan_any(service, call, _of_terminal(environ, options), options)
+    return _plan_declared(service, call, _of_terminal(environ, options), paths, scratch, options)
+
+
+def _of_terminal(environ: Mapping[bytes, bytes], options: CallOptions) -> Mapping[bytes, bytes]:
+    """Return the environment with the client's TERM in place of the server's own, if the call has a terminal."""
+    if options.terminal is None:
+        return environ
+    others = {name: value for name, value in environ.items() if name != b"TERM"}
+    return {**others, b"TERM": options.terminal.term} if options.terminal.term else others
 
 
 def wants_help(service: Service, call: Call) -> bool:
@@ -118,14 +129,14 @@ def command_name(name: bytes) -> str:
     return name.decode(errors="backslashreplace")
 
 
-def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes], timeout: float | None) -> Plan:
+def _plan_any(service: Service, call: Call, environ: Mapping[bytes, bytes], options: CallOptions) -> Plan:
     words = [call.command, *call.arguments]
     if not call.command or any(b"\0" in word for word in words):
         raise UsageError("the command must not be empty, and arguments must not contain NUL")
     directory = call.directory or None
     shown = {"arguments": [word.decode(errors="backslashreplace") for word in call.arguments]}
     variables = {**environ, **_variables(call)}
-    return Plan(words, variables, directory, timeout, service.grace, parameters=shown)
+    return Plan(words, variables, directory, options.timeout, service.grace, parameters=shown)
 
 
 def _plan_declared(  # noqa: PLR0917 see `plan`
@@ -134,7 +145,7 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
     environ: Mapping[bytes, bytes],
     paths: Paths,
     scratch: str,
-    timeout: float | None,
+    options: CallOptions,
 ) -> Plan:
     command = declared_command(service, command_name(call.command))
     variables = _variables(call)
@@ -150,6 +161,12 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
             f"{command.name} does not let a caller choose its working directory",
             "call without `--cwd`, or have the service's configuration say `pass-cwd = true`",
             rule=f"commands.{command.name}.pass-cwd",
+        )
+    if options.terminal is not None and not command.terminal:
+        raise CallDenied(
+            f"{command.name} does not run in a terminal",
+            "call without `-t`, or set `terminal = true` in the service configuration",
+            rule=f"commands.{command.name}.terminal",
         )
     values = parse(command.parameters, call.arguments, os.fsdecode(call.base), command.name)
     said = shown(values, frozenset(name for name, parameter in command.parameters.items() if parameter.secret))
@@ -169,7 +186,7 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
         argv=fill(command.argv, values),
         environ={**environ, **declared, **variables},
         directory=directory,
-        timeout=min((limit for limit in (timeout, command.timeout) if limit is not None), default=None),
+        timeout=min((limit for limit in (options.timeout, command.timeout) if limit is not None), default=None),
         grace=service.grace if command.grace is None else command.grace,
         keeps_background=command.keeps_background,
         signals=command.signals,

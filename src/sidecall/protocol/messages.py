@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
-FEATURES: frozenset[bytes] = frozenset()
-"""Features that this side understands, by name. None yet: all that PROTOCOL.md describes is version 1 itself."""
+TERMINAL_FEATURE = b"terminal"
+"""The options `terminal` and `term` of a CALL, and RESIZE."""
+FEATURES: frozenset[bytes] = frozenset({TERMINAL_FEATURE})
+"""Features that this side understands, by name. All else that PROTOCOL.md describes is version 1 itself."""
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -33,6 +35,8 @@ PASSED = 1
 RELAYED = 2
 SAME_AS_STDOUT = 3
 STREAM_MODES = {NONE: "none", PASSED: "passed", RELAYED: "relayed", SAME_AS_STDOUT: "same as stdout"}
+IN_TERMINAL = (RELAYED, RELAYED, SAME_AS_STDOUT)
+"""The modes of the streams of a call in a terminal."""
 
 ENDED_EXITED = 0
 ENDED_SIGNALED = 1
@@ -110,9 +114,9 @@ class Hello(Message):
     software: text
 
 
-def hello(software: str) -> Hello:
-    """Return this side's HELLO: it needs nothing of the peer, and knows what `FEATURES` has."""
-    return Hello(VERSION, (), tuple(sorted(FEATURES)), software)
+def hello(software: str, needs: strings = ()) -> Hello:
+    """Return this side's HELLO: what it needs of the peer; it knows what `FEATURES` has."""
+    return Hello(VERSION, needs, tuple(sorted(FEATURES)), software)
 
 
 @_message(2, CALL_LIMIT)
@@ -208,6 +212,14 @@ class Signal(Message):
 @_message(12)
 class Pass(Message):
     """Carries the descriptors of all PASSED streams, attached to its first byte."""
+
+
+@_message(13)
+class Resize(Message):
+    """The client's terminal has another size, in characters; 0 if it is unknown."""
+
+    rows: u16
+    columns: u16
 
 
 @_message(16)

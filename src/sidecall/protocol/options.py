@@ -6,7 +6,7 @@ reports something. This module is the one list of both; PROTOCOL.md and `native/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecall.errors import ProtocolError
 
@@ -21,7 +21,16 @@ QUEUE = b"queue"
 PIPES = (b"stdin-pipe", b"stdout-pipe", b"stderr-pipe")
 """DEVICE:INODE of the pipe that the client's stdin, stdout or stderr is, decimal as in stat(2)."""
 
-CALL_OPTIONS = (TIMEOUT, QUEUE, *PIPES)
+TERMINAL = b"terminal"
+"""ROWSxCOLUMNS: the command runs in a terminal of this size, two decimal numbers up to 65535."""
+TERM = b"term"
+"""The terminal's type, as TERM names it: up to 64 of the characters that terminfo names have. Source: term(7)."""
+
+CALL_OPTIONS = (TIMEOUT, QUEUE, *PIPES, TERMINAL, TERM)
+
+_MAX_TERM = 64
+_TERM_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-")
+_MAX_SIZE = 0xFFFF
 
 STOPPED_BY = ("client", "timeout", "operator", "shutdown")
 """Values of the detail `stopped`: who stopped the call. Absent if it was not stopped."""
@@ -46,6 +55,25 @@ _LONGEST_PIPE = 41
 """Two numbers of 64 bits and a colon."""
 
 
+class TerminalRequest(NamedTuple):
+    """The terminal that a call asks for.
+
+    Attributes:
+        rows: its height in characters; 0 if it is unknown.
+        columns: its width, likewise.
+        term: its type; empty if it is unknown.
+    """
+
+    rows: int
+    columns: int
+    term: bytes = b""
+
+
+def is_term(value: bytes) -> bool:
+    """Tell whether a value of TERM can be the name of a terminal's type."""
+    return 0 < len(value) <= _MAX_TERM and _TERM_CHARACTERS.issuperset(value)
+
+
 class CallOptions:
     """The options of a CALL.
 
@@ -53,6 +81,7 @@ class CallOptions:
         timeout: seconds that the command can run; None for no limit of the client's.
         can_queue: whether the call can wait for a slot.
         pipes: which pipe stdin, stdout and stderr each are; empty for none.
+        terminal: the terminal that the command runs in; None for none.
 
     Raises:
         ProtocolError: an option is unknown, repeated or malformed; the reason names it.
@@ -69,15 +98,19 @@ class CallOptions:
             if name in given and not _is_pipe(given[name]):
                 raise _malformed(name)
         self.pipes = tuple([given.get(name, b"") for name in PIPES])
+        self.terminal = _terminal(given)
 
 
-def call_options(timeout: float, *, can_queue: bool, pipes: Iterable[bytes] = ()) -> tuple[bytes, ...]:
+def call_options(
+    timeout: float, *, can_queue: bool, pipes: Iterable[bytes] = (), terminal: TerminalRequest | None = None
+) -> tuple[bytes, ...]:
     """Return the options of a CALL.
 
     Args:
         timeout: seconds that the command can run; 0 for no limit.
         can_queue: whether the call can wait for a slot.
         pipes: DEVICE:INODE of the pipe that stdin, stdout and stderr each are; empty for none.
+        terminal: the terminal that the command runs in; None for none.
     """
     options = []
     if timeout:
@@ -85,6 +118,10 @@ def call_options(timeout: float, *, can_queue: bool, pipes: Iterable[bytes] = ()
     if not can_queue:
         options.append(QUEUE + b"=no")
     options += [b"%b=%b" % (name, pipe) for name, pipe in zip(PIPES, pipes, strict=False) if pipe]
+    if terminal is not None:
+        options.append(TERMINAL + b"=%dx%d" % (terminal.rows, terminal.columns))
+        if is_term(terminal.term):
+            options.append(TERM + b"=" + terminal.term)
     return tuple(options)
 
 
@@ -139,6 +176,22 @@ def _number(name: bytes, value: bytes) -> int:
 def _is_pipe(value: bytes) -> bool:
     device, _, inode = value.partition(b":")
     return device.isdigit() and inode.isdigit() and len(value) <= _LONGEST_PIPE
+
+
+def _terminal(given: Mapping[bytes, bytes]) -> TerminalRequest | None:
+    term = given.get(TERM, b"")
+    if TERM in given and (TERMINAL not in given or not is_term(term)):
+        raise _malformed(TERM)
+    if TERMINAL not in given:
+        return None
+    rows, _, columns = given[TERMINAL].partition(b"x")
+    return TerminalRequest(_size(rows), _size(columns), term)
+
+
+def _size(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MOST_DIGITS or int(value) > _MAX_SIZE:
+        raise _malformed(TERMINAL)
+    return int(value)
 
 
 def _malformed(name: bytes) -> ProtocolError:

@@ -27,8 +27,15 @@ TRANSITIONS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
     CLIENT: {
         IDLE: {m.Hello: READY},
         READY: {m.Ping: READY, m.Describe: READY, m.Status: READY, m.Cancel: READY, m.Call: CALLING},
-        CALLING: {m.Pass: CALLING, m.Signal: CALLING},
-        RUNNING: {m.Signal: RUNNING, m.Data: RUNNING, m.Eof: RUNNING, m.Window: RUNNING, m.Stop: RUNNING},
+        CALLING: {m.Pass: CALLING, m.Signal: CALLING, m.Resize: CALLING},
+        RUNNING: {
+            m.Signal: RUNNING,
+            m.Resize: RUNNING,
+            m.Data: RUNNING,
+            m.Eof: RUNNING,
+            m.Window: RUNNING,
+            m.Stop: RUNNING,
+        },
     },
     SERVER: {
         IDLE: {m.Hello: READY},

@@ -193,6 +193,9 @@ class Session:
                 raise ProtocolError(f"signal {message.signal} cannot be forwarded")
             if self.call is not None:
                 self.call.signal(message.signal)
+        elif isinstance(message, m.Resize):
+            if self.call is not None:
+                self.call.resize(message.rows, message.columns)
         elif self._streams is not None and isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
             self._streams.receive(message)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = "2"
+VERSION = "3"
 """Of these messages: a fork server that has another one does not start."""
 
 RUN, SIGNAL, STOP, DISCARD = 1, 2, 3, 4
@@ -41,7 +41,7 @@ one of a directory); entering its directory; taking on its user, groups and limi
 MAX_MESSAGE = 32 * 1024
 """Bytes of a job; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
-_RUN = Struct("=BBBB3sBqiiiIIIIII4x")
+_RUN = Struct("=BBBB3sBqiiiIIIIIII")
 _LIMIT = Struct("=QQ")
 _REQUEST = Struct("=B7xq")
 _EVENT = Struct("=BBBBiIIIIQQQ")
@@ -85,6 +85,7 @@ class Job(NamedTuple):
         grace: seconds between SIGTERM and SIGKILL.
         keep_background: do not terminate background processes when the command has exited by itself.
         run_as: user, groups, limits and the like.
+        has_terminal: its stdin is a terminal, which becomes its controlling terminal.
     """
 
     argv: Sequence[bytes]
@@ -93,6 +94,7 @@ class Job(NamedTuple):
     grace: float
     keep_background: bool
     run_as: RunAs = RunAs()
+    has_terminal: bool = False
 
 
 class Event(NamedTuple):
@@ -149,6 +151,7 @@ def encode_job(job: Job, sources: Sequence[int], *, is_long: bool = False) -> by
         len(run_as.limits),
         len(job.argv),
         len(job.environ),
+        job.has_terminal,
     )
     numbers = b"".join([_LIMIT.pack(*limit) for limit in run_as.limits]) + array.array("I", groups).tobytes()
     return head + numbers + b"\0".join((*directory, *job.argv, *map(b"=".join, job.environ.items()), b""))
