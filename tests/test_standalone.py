@@ -145,8 +145,8 @@ def test_install_says_why_it_cannot(standalone: Path, tmp_path: Path) -> None:
         done = run(standalone, "install", tmp_path / directory)
         assert done.returncode == 73
         assert done.stderr.splitlines() == [
-            f"sidecall: cannot place {tmp_path}/{directory}/bin/sidecall: {why}",
-            "hint: name a directory on a volume that is writable here, with 10 MB free",
+            f"sidecall: cannot create {tmp_path}/{directory}/bin/sidecall: {why}",
+            "hint: give a directory on a volume that is writable here, with 10 MB free",
         ]
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
 

@@ -29,6 +29,7 @@ enum {
 
 const char *socket_path(const char *name)
 {
+    name_service(name);
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         fail(EXIT_USAGE, NAME_INVALID_TEXT, quoted(name));
         hint(NAME_INVALID_HINT);
@@ -44,14 +45,40 @@ const char *socket_path(const char *name)
     return path;
 }
 
+/* Record which permission is missing where: on the socket, or on a directory on the way to it. Return false. */
+static bool explain_denial(const char *path)
+{
+    char at[PATH_MAX], mode[16];
+    unsigned long long uid = geteuid();
+    struct stat status = {0};
+    size_t length = strlen(path);
+    if (length >= sizeof at)
+        return fail(EXIT_DENIED, CANNOT_CONNECT_TEXT, path, error_text(EACCES));
+    memcpy(at, path, length + 1);
+    while (stat(at, &status) != 0 && length > 1) {
+        length = directory_length(at, length);
+        at[length] = '\0';
+    }
+    unsigned long long owner = status.st_uid;
+    snprintf(mode, sizeof mode, "%04o", (unsigned)status.st_mode & 07777U);
+    if (strcmp(at, path) != 0) {
+        fail(EXIT_DENIED, DIRECTORY_DENIED_TEXT, uid, "search", at, owner, mode);
+        return hint(DIRECTORY_DENIED_HINT, at, owner);
+    }
+    if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0) {
+        fail(EXIT_DENIED, SOCKET_DENIED_BY_POLICY_TEXT, uid, path);
+        return hint(SOCKET_DENIED_BY_POLICY_HINT);
+    }
+    fail(EXIT_DENIED, SOCKET_DENIED_TEXT, uid, path, owner, mode);
+    return hint(SOCKET_DENIED_HINT, uid, owner);
+}
+
 /* Record what a failed connect means; return whether waiting can help. */
 static bool explain(int error, const char *path, const char *directory)
 {
     struct stat status;
-    if (error == EACCES || error == EPERM) {
-        fail(EXIT_DENIED, SOCKET_DENIED_TEXT, path);
-        return hint(SOCKET_DENIED_HINT);
-    }
+    if (error == EACCES || error == EPERM)
+        return explain_denial(path);
     if (error == ENOENT && (stat(directory, &status) != 0 || !S_ISDIR(status.st_mode))) {
         fail(EXIT_UNAVAILABLE, DIRECTORY_MISSING_TEXT, directory);
         hint(DIRECTORY_MISSING_HINT);

@@ -103,6 +103,7 @@ static bool prepare_terminal(struct request *request)
 static int end(int outcome_fd)
 {
     struct outcome *outcome = &call.outcome;
+    complete_failure();
     take_failure(outcome);
     if (call.request.has_terminal && (outcome->kind != KIND_EXITED || outcome->stopped != NULL))
         reset_terminal();

@@ -41,6 +41,22 @@ bool fail_short(int error)
     return fail(EXIT_UNAVAILABLE, NOTHING_STARTED_TEXT, error_text(error));
 }
 
+static const char *service;
+
+void name_service(const char *name)
+{
+    service = name;
+}
+
+void complete_failure(void)
+{
+    if (service == NULL || (failure.code != EXIT_UNAVAILABLE && failure.code != EXIT_DENIED))
+        return;
+    struct line before = failure.hint;
+    hint("%s%s" DOCTOR_TEXT, before.length > 0 ? before.text : "", before.length > 0 ? "; " : "", service);
+    service = NULL;
+}
+
 void forget_failure(void)
 {
     failure.code = 0;
@@ -86,6 +102,7 @@ void print_notice(const void *text, size_t length, const void *hint_text, size_t
 
 int print_failure(void)
 {
+    complete_failure();
     hold_back_write_signals(); /* a closed stderr changes no exit code */
     write_stderr("sidecall: ", &failure.reason);
     if (failure.hint.length > 0)

@@ -28,6 +28,12 @@ bool fail_short(int error);
 
 void forget_failure(void);
 
+/* Note which service is called: see `complete_failure`. */
+void name_service(const char *name);
+
+/* End the hint of a failure to reach the service, or of its refusal, with how to find the cause; once. */
+void complete_failure(void);
+
 /* Write one line to stderr, `sidecall: ...`; it is dropped while stderr takes nothing: no call waits for its reader. */
 __attribute__((format(printf, 1, 2))) void say(const char *format, ...);
 

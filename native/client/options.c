@@ -32,6 +32,22 @@ bool append(struct list *list, const char *item)
     return true;
 }
 
+/* Whether an argument is an option, perhaps with its value behind `=`. */
+static bool is_option(const struct option *options, const char *argument)
+{
+    size_t length = strcspn(argument, "=");
+    while (options->name != NULL && (strlen(options->name) != length || memcmp(options->name, argument, length) != 0))
+        options++;
+    return options->name != NULL;
+}
+
+static bool option_as_value(const char *name, const char *value, char *given)
+{
+    given[strcspn(given, "=")] = '\0';
+    fail(EXIT_USAGE, VALUE_IS_OPTION_TEXT, name, value, given);
+    return hint(VALUE_IS_OPTION_HINT, name, given);
+}
+
 /* Note an option with the value that is in the same argument, or NULL; else take the next one if it needs a value. */
 static bool take_option(const struct option *options, const char *name, const char *value, char ***next, struct given *given)
 {
@@ -48,10 +64,13 @@ static bool take_option(const struct option *options, const char *name, const ch
         given->values[option->key] = "";
         return value == NULL || is_help(name) || fail(EXIT_USAGE, NO_VALUE_TAKEN_TEXT, name);
     }
-    if (value == NULL && (value = **next) != NULL)
-        ++*next;
-    if (value == NULL)
-        return fail(EXIT_USAGE, VALUE_MISSING_TEXT, name, option->value);
+    if (value == NULL) {
+        if (**next == NULL)
+            return fail(EXIT_USAGE, VALUE_MISSING_TEXT, name, option->value);
+        if (is_option(options, **next))
+            return option_as_value(name, option->value, **next);
+        value = *(*next)++;
+    }
     given->values[option->key] = value;
     return append(&given->all[option->key], value);
 }

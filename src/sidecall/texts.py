@@ -29,14 +29,24 @@ NAME_INVALID = Text("invalid service name {name}", "use a name such as `hugin`, 
 PATH_NOT_ABSOLUTE = Text("{path} is relative, but the working directory has been removed", "use an absolute path")
 PATH_TOO_LONG = Text("path too long: {path}")
 
-SOCKET_DENIED = Text("permission denied on the socket {path}", "get write permission on it, or call as its owner")
+SOCKET_DENIED = Text(
+    "uid {uid:d} lacks write permission on the socket {path} of uid {owner:d}, mode {mode}",
+    "add {uid:d} to `callers` in the service configuration, or run the client as uid {owner:d}",
+)
+SOCKET_DENIED_BY_POLICY = Text(
+    "uid {uid:d} has write permission on the socket {path}, but the system denies the connection",
+    "compare the SELinux or AppArmor labels of both containers",
+)
+DIRECTORY_DENIED = Text(
+    "uid {uid:d} lacks {permission} permission on the directory {directory} of uid {owner:d}, mode {mode}",
+    "run `chmod a+rx {directory}` as uid {owner:d}",
+)
 DIRECTORY_MISSING = Text(
     "the socket is missing, and so is its directory {directory}", "mount the shared volume there, or set SIDECALL_DIR"
 )
 SOCKETS_MISSING = Text(
     "the directory {directory} of the sockets is missing", "mount the shared volume there, or set SIDECALL_DIR"
 )
-DIRECTORY_DENIED = Text("permission denied on the directory {directory}", "run `chmod a+rx {directory}` as its owner")
 SOCKET_MISSING = Text(
     "the socket is missing: {path}",
     "start the service with `sidecall serve`, or wait for it with `--connect-timeout SECONDS`",
@@ -124,6 +134,10 @@ OPTION_AFTER_SERVICE = Text("the option {name} follows the service", "put option
 NO_VALUE_TAKEN = Text("{name} takes no value")
 VALUE_MISSING = Text("{name} needs a value: {value}")
 TERMINAL_MISSING = Text("-t needs a terminal as stdin", "call without `-t`, or from a terminal")
+VALUE_IS_OPTION = Text(
+    "{name} needs a value: {value}, and the option {given} follows", "if that is the value, use `{name}={given}`"
+)
+DOCTOR = Text("for more, run `sidecall doctor {name}`")
 SECONDS_INVALID = Text("invalid --{name} {given}: expected a positive number of seconds")
 NUMBER_INVALID = Text("invalid --{name} {given}: expected a whole number of at least {minimum:d}")
 SUBCOMMAND_MISSING = Text("missing subcommand", "see `sidecall --help`")

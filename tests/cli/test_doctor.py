@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecall.client import doctor
+from sidecall.client.mounts import Mount
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -52,7 +55,7 @@ def test_a_missing_directory(sidecall: Run, directory: Path) -> None:
 def test_a_missing_socket(tool: Server, sidecall: Run, directory: Path) -> None:
     """A service that does not run, beside one that does."""
     [(text, fix, code)] = problems(sidecall, "tol")
-    assert text == f"there is no socket tol.sock in {directory}; there are tool"
+    assert text == f"socket tol.sock not found in {directory}; found tool"
     assert fix.startswith("sidecall serve ...")
     assert code == 69
 
@@ -63,7 +66,7 @@ def test_no_socket(sidecall: Run, directory: Path, kind: str) -> None:
     path = directory / "x.sock"
     path.mkdir() if kind == "directory" else path.touch()
     [(text, fix, code)] = problems(sidecall, "x")
-    assert text.endswith(f"{path} is a {kind}, not a socket")
+    assert text.startswith(f"{path} is a {kind}, not a socket")
     assert fix.startswith(f'volumes: ["ipc:{directory}"]')
     assert code == 69
 
@@ -73,7 +76,7 @@ def test_a_stale_socket(sidecall: Run, directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(directory / "x.sock"))
     [(text, fix, code)] = problems(sidecall, "x")
-    assert text == f"the socket is stale: nobody listens on {directory}/x.sock"
+    assert text == f"no server is listening on {directory}/x.sock (stale socket)"
     assert fix.startswith("docker compose up -d SERVICE")
     assert code == 69
 
@@ -113,7 +116,7 @@ def test_what_speaks_another_protocol(sidecall: Run, directory: Path) -> None:
         thread.join()
     assert "does not speak the protocol" in text
     assert code == 76
-    assert "bridge" in fix
+    assert "socat" in fix
 
 
 def test_a_stopped_service(tool: Server, sidecall: Run) -> None:
@@ -132,7 +135,7 @@ def test_a_full_backlog(sidecall: Run, directory: Path) -> None:
         listening.listen(0)
         first.connect(str(directory / "x.sock"))
         [(text, _, code)] = problems(sidecall, "x")
-    assert (text, code) == ("the service does not take connections: its backlog is full", 69)
+    assert (text, code) == ("the server does not accept connections: its backlog is full", 69)
 
 
 def test_a_service_that_does_not_know_the_caller(serve: Callable[..., Server], directory: Path, sidecall: Run) -> None:
@@ -147,8 +150,8 @@ def test_a_service_that_does_not_know_the_caller(serve: Callable[..., Server], d
     script += "os.setuid(4322); sys.exit(main(['doctor', '--json', 'x']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
     (found,) = json.loads(done.stdout).values()
-    assert (found[-1]["text"], done.returncode) == ("uid 4322 may not call this service", 77)
-    assert found[-1]["fix"].startswith("callers = [4322]")
+    assert (found[-1]["text"], done.returncode) == ("uid 4322 is not allowed to call this service", 77)
+    assert found[-1]["fix"].startswith("callers = [0, 4322]")
 
 
 def test_words_that_are_too_many_are_refused(sidecall: Run) -> None:
@@ -160,5 +163,13 @@ def test_people_see_the_fix_under_the_problem(sidecall: Run, directory: Path) ->
     """Readable without colour: a line for what was found, and one for what to change."""
     lines = sidecall("doctor", "x").stdout.decode().splitlines()
     assert lines[0] == "x:"
-    assert lines[-2] == f"  problem  there is no socket x.sock in {directory}"
+    assert lines[-2] == f"  problem  socket x.sock not found in {directory}"
     assert lines[-1].startswith("  fix:     sidecall serve ...")
+
+
+def test_a_line_for_a_compose_file_keeps_what_is_mounted(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """So it can be pasted over the old one."""
+    found = [Mount("/", "/", "overlay", read_only=False), Mount("/work", "/home/me/work", "ext4", read_only=True)]
+    monkeypatch.setattr(doctor, "mounts", lambda: found)
+    (finding,) = doctor.examine(f"{directory}/no/x.sock")
+    assert finding.fix.startswith(f'volumes: ["ipc:{directory}/no", "/home/me/work:/work:ro"]      # in both services')

@@ -209,11 +209,14 @@ def test_another_user_is_denied(tool: Server) -> None:
     done = subprocess.run(words, capture_output=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         77,
-        f"sidecall: permission denied on the socket {tool.path}".encode(),
+        f"sidecall: uid 1 lacks write permission on the socket {tool.path} of uid 0, mode 0600".encode(),
     )
     tool.path.chmod(0o666)
     done = subprocess.run(words, capture_output=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (77, b"sidecall: uid 1 may not call this service")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        77,
+        b"sidecall: uid 1 is not allowed to call this service",
+    )
 
 
 @both_modes

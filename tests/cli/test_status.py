@@ -40,7 +40,7 @@ def test_what_does_not_exist_cannot_be_killed(tool: Server, sidecall: Run) -> No
     caller = start("tool", "sh", "-c", "echo ready; read line; exit 6")
     assert first_line(caller) == "ready"
     done = sidecall("kill", "tool", "999")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (64, b"sidecall: there is no call '999'")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (64, b"sidecall: call '999' not found")
     assert sidecall("kill", "tool").returncode == 64
     assert sidecall("status").returncode == 64
     caller.communicate(b"\n")

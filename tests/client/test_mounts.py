@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts, parse
+from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts, parse, volumes
 
 TEXT = r"""
 612 560 0:55 / / rw,relatime master:200 - overlay overlay rw,lowerdir=/a,upperdir=/b
@@ -41,3 +41,19 @@ def test_only_the_root_is_a_containers_own() -> None:
 def test_this_machine_can_be_read() -> None:
     """The real file has a root."""
     assert mount_of("/", mounts()).point == "/"
+
+
+def test_volumes_are_what_a_compose_file_mounts() -> None:
+    """By the name of a volume, or the path on the host; not what the engine mounts in each container."""
+    text = (
+        TEXT.rsplit("\n", 1)[0]
+        + r"""
+616 612 0:61 / /proc rw - proc proc rw
+617 612 254:0 /containers/1/hosts /etc/hosts rw - ext4 /dev/vda rw
+618 612 0:62 / /dev/shm rw - ext4 shm rw"""
+    )
+    assert [(mount.source, mount.point) for mount in volumes(parse(text))] == [
+        ("ipc", "/run/sidecall"),
+        ("/my files", "/my data"),
+    ]
+    assert volumes(parse(text.split("\n", 1)[1])) == []

@@ -29,7 +29,7 @@ def test_all_is_well(pod: Pod) -> None:
     service = pod.service("tool")
     (code, bad, good), (_, _, there) = problems(pod.caller()), problems(service)
     assert (code, bad) == (0, [])
-    assert good[0].startswith("the working directory / lies in this container's own file system")
+    assert good[0].startswith("the working directory / is in this container's own file system")
     assert good[1].startswith("/run/sidecall is the volume ")
     assert good[1] == there[1]
     assert good[2].startswith("sidecall ")
@@ -39,14 +39,13 @@ def test_the_volume_was_forgotten(pod: Pod) -> None:
     """No directory at all, or one that only this container sees."""
     pod.service("tool")
     caller = pod.start_with([], "sleep", "infinity")
-    assert problems(caller)[:2] == (
-        69,
-        [("the directory /run/sidecall does not exist in this container", 'volumes: ["ipc:/run/sidecall"]')],
-    )
+    code, [(text, fix)], _ = problems(caller)
+    assert (code, text) == (69, "the directory /run/sidecall does not exist in this container")
+    assert fix.startswith('volumes: ["ipc:/run/sidecall"')
     caller.exec("mkdir", "/run/sidecall")
     code, bad, other = problems(caller)
-    assert (code, bad[0][0]) == (69, "there is no socket tool.sock in /run/sidecall")
-    assert "/run/sidecall lies in this container's own file system: no other container sees it" in other
+    assert (code, bad[0][0]) == (69, "socket tool.sock not found in /run/sidecall")
+    assert "/run/sidecall is in this container's own file system, which no other container has" in other
 
 
 def test_another_volume_was_mounted(pod: Pod, tmp_path: Path) -> None:
@@ -56,8 +55,8 @@ def test_another_volume_was_mounted(pod: Pod, tmp_path: Path) -> None:
     other.mkdir()
     caller = pod.start_with(["--volume", f"{other}:/run/sidecall"], "sleep", "infinity")
     (code, bad, here), (_, _, there) = problems(caller), problems(service)
-    assert (code, bad[0][0]) == (69, "there is no socket tool.sock in /run/sidecall")
-    assert "compare `doctor` there" in caller.exec("sidecall", "doctor", "tool").stdout
+    assert (code, bad[0][0]) == (69, "socket tool.sock not found in /run/sidecall")
+    assert "run `doctor` there too" in caller.exec("sidecall", "doctor", "tool").stdout
     assert here[1].startswith("/run/sidecall is the volume ")
     assert here[1] != there[1]
 
@@ -69,13 +68,13 @@ def test_the_socket_was_mounted_as_a_file(pod: Pod) -> None:
     caller = pod.start_with(["--volume", mount], "sleep", "infinity")
     code, bad, other = problems(caller)
     assert (code, bad) == (0, [])
-    warning = "tool.sock is mounted as a file: it is dead as soon as its service starts again"
+    warning = "tool.sock is mounted as a file: it stops working when the server restarts"
     assert warning in other
     pod.engine.must("restart", "--time", "10", service.name)
     assert service.exec("sidecall", "ping", "--connect-timeout", "20", "tool").returncode == 0
     code, bad, other = problems(caller)
     assert code == 69
-    assert bad[0][0] == "the socket is stale: nobody listens on /run/sidecall/tool.sock"
+    assert bad[0][0] == "no server is listening on /run/sidecall/tool.sock (stale socket)"
     assert warning in other
 
 
@@ -84,7 +83,7 @@ def test_the_service_was_killed(pod: Pod) -> None:
     pod.service("tool").kill()
     assert problems(pod.caller())[:2] == (
         69,
-        [("the socket is stale: nobody listens on /run/sidecall/tool.sock", "docker compose up -d SERVICE")],
+        [("no server is listening on /run/sidecall/tool.sock (stale socket)", "docker compose up -d SERVICE")],
     )
 
 
@@ -95,12 +94,22 @@ def test_the_caller_is_another_user(pod: Pod) -> None:
     pod.ipc.chmod(0o755)
     assert problems(caller)[:2] == (
         77,
-        [("uid 1000 may not connect: the socket belongs to uid 0, mode 0600", 'user: "0"')],
+        [
+            (
+                "uid 1000 lacks write permission on the socket /run/sidecall/tool.sock of uid 0, mode 0600",
+                "callers = [0, 1000]",
+            )
+        ],
     )
     pod.ipc.chmod(0o700)
     assert problems(caller)[:2] == (
         77,
-        [("uid 1000 may not look into /run/sidecall", "chmod a+rx /run/sidecall")],
+        [
+            (
+                "uid 1000 lacks read permission on the directory /run/sidecall of uid 0, mode 0700",
+                "run `chmod a+rx /run/sidecall` as uid 0",
+            )
+        ],
     )
 
 
@@ -113,7 +122,9 @@ def test_the_uid_is_not_mapped(pod: Pod) -> None:
     caller = pod.start_with(["--volume", f"{pod.ipc}:/run/sidecall", "--user", "1000", "--privileged"], "sleep", "100")
     assert caller.exec("sh", "-c", words).returncode == 0
     done = caller.exec("unshare", "--user", "--map-root-user", "sidecall", "doctor", "tool")
-    assert "the socket's owner has no number in this container (uid 65534): the user namespaces differ" in done.stdout
+    assert (
+        "the owner of the socket is not mapped in this container (uid 65534): the user namespaces differ" in done.stdout
+    )
     assert "userns_mode: host" in done.stdout
 
 
@@ -123,7 +134,7 @@ def test_the_volume_is_read_only(pod: Pod) -> None:
     caller = pod.start_with(["--volume", f"{pod.ipc}:/run/sidecall:ro"], "sleep", "infinity")
     code, bad, other = problems(caller)
     assert (code, bad) == (0, [])
-    assert "callers can do with a read-only volume; a service needs it writable" in other
+    assert "clients can use a read-only volume; a server needs it writable" in other
     started = caller.exec("sh", "-c", "sidecall serve --allow-any other; echo $?")
     assert started.stdout.strip() == "78"
     assert "mount the volume writable in the server's container" in started.stderr
@@ -145,4 +156,4 @@ def test_the_file_system_cannot_carry_sockets(pod: Pod) -> None:
     caller = pod.start_with(["--volume", "/sys:/run/sidecall"], "sleep", "infinity")
     code, bad, _ = problems(caller)
     assert code == 78
-    assert bad[0][0].startswith("/run/sidecall cannot carry sockets: its file system (sysfs) says ")
+    assert bad[0][0].startswith("/run/sidecall cannot hold sockets: ")

@@ -91,7 +91,7 @@ def test_a_path_on_no_volume_is_told_which_there_are(pod: Pod, service: Containe
         (("--user", "1000"), 0, "hello"),
         (("--user", "1001:2000"), 0, "hello"),
         (("--user", "1001", "--group-add", "2000"), 0, "hello"),
-        (("--user", "1001"), 77, "sidecall: uid 1001 may not call this service"),
+        (("--user", "1001"), 77, "sidecall: uid 1001 is not allowed to call this service"),
     ],
 )
 def test_a_caller_is_who_the_kernel_says(
@@ -125,5 +125,8 @@ def test_an_unmapped_uid_is_nobody(pod: Pod, table: Table) -> None:
     assert ping.returncode == 0, service.logs()
     for user in ("1000", "65534"):
         done = caller(pod, "--user", user).exec("sidecall", "exec", "tool", "hello")
-        assert (done.returncode, done.stderr.splitlines()[0]) == (77, "sidecall: uid 65534 may not call this service")
-    table("an unmapped uid", "refused: uid 65534 may not call this service")
+        assert (done.returncode, done.stderr.splitlines()[0]) == (
+            77,
+            "sidecall: uid 65534 is not allowed to call this service",
+        )
+    table("an unmapped uid", "refused: uid 65534 is not allowed to call this service")

@@ -208,4 +208,4 @@ def test_the_volume_is_filled_from_a_container(bare: Pod) -> None:
     assert (bare.shared / "volume/bin/sidecall").stat().st_mode & 0o777 == 0o755
     refused = container.exec("sh", "-c", f"{SIDECALL} install /sidecall; echo $?")
     assert refused.stdout == "73\n"
-    assert refused.stderr.splitlines()[0] == "sidecall: cannot place /sidecall/bin/sidecall: Read-only file system"
+    assert refused.stderr.splitlines()[0] == "sidecall: cannot create /sidecall/bin/sidecall: Read-only file system"

@@ -109,3 +109,6 @@ def test_only_volumes_that_an_offered_command_can_use_are_described() -> None:
     for commands, expected in (((of_a, of_none), ["a"]), ((of_none,), []), ((of_all,), ["a", "b", "c"])):
         service = Service("s", {command.name: command for command in commands}, volumes=volumes)
         assert list(json.loads(describe(service))["volumes"]) == expected
+    service = Service("s", {command.name: command for command in (of_a, of_none, of_all)}, volumes=volumes)
+    described = {name: list(json.loads(describe(service, name))["volumes"]) for name in "xyz"}
+    assert described == {"x": ["a"], "y": [], "z": ["a", "b", "c"]}

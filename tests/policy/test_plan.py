@@ -139,7 +139,7 @@ def test_only_named_users_and_groups_may_call(peer: Peer, allowed: bool) -> None
         return
     with pytest.raises(SidecallError) as error:
         SERVICE.at("s", peer)
-    assert (error.value.code, error.value.reason) == (77, f"uid {peer.uid} may not call this service")
+    assert (error.value.code, error.value.reason) == (77, f"uid {peer.uid} is not allowed to call this service")
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])

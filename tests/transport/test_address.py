@@ -72,8 +72,6 @@ def test_a_name_behind_a_file_is_no_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "kind", "reason"),
     [
-        (errno.EACCES, CallDenied, "permission denied on the socket /x"),
-        (errno.EPERM, CallDenied, "permission denied on the socket /x"),
         (errno.ELOOP, ServiceUnavailable, "cannot connect to /x: Too many levels of symbolic links"),
         (errno.EMFILE, ServiceUnavailable, "cannot connect to /x: Too many open files"),
     ],
@@ -82,6 +80,17 @@ def test_what_an_errno_means(number: int, kind: type[SidecallError], reason: str
     """Permission is a denial (77), any other error is reported with the system's text (69)."""
     error = explain(OSError(number, os.strerror(number)), "/x")
     assert (type(error), error.reason) == (kind, reason)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_denial_without_a_missing_permission_is_the_systems(tmp_path: Path, number: int) -> None:
+    """The socket's mode is not the reason then: a security module is."""
+    path = tmp_path / "x.sock"
+    path.touch()
+    error = explain(OSError(number, os.strerror(number)), str(path))
+    uid = os.geteuid()
+    assert isinstance(error, CallDenied)
+    assert error.reason == f"uid {uid} has write permission on the socket {path}, but the system denies the connection"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.errors import UsageError
 from sidecall.supervise.executable import explain_exec, find_executable
-from sidecall.transport.address import connect, socket_path
+from sidecall.transport.address import connect
 from sidecall.transport.credentials import peer_of
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ def main(words: Sequence[str]) -> int:
     if len(options.args) < 2:
         raise UsageError(*(texts.PROGRAM_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
     name, *argv = options.args
-    path = socket_path(name, os.environ)
-    program = find_executable(argv[0], os.environ)
-    sock = connect(path, options.seconds("connect-timeout"), to_bridge=True)
+    with named_service(name) as path:
+        program = find_executable(argv[0], os.environ)
+        sock = connect(path, options.seconds("connect-timeout"), to_bridge=True)
     peer = peer_of(sock)
     environ = {
         **os.environ,

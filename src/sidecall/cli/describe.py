@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.client.status import MALFORMED, as_json, describe
 from sidecall.errors import ProtocolError, UsageError, printable
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,8 @@ def main(words: Sequence[str]) -> int:
     if not 1 <= len(options.args) <= 2:
         raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
     name, command = (*options.args, "")[:2]
-    answer = describe(socket_path(name, os.environ), os.fsencode(command), options.seconds("connect-timeout"))
+    with named_service(name) as path:
+        answer = describe(path, os.fsencode(command), options.seconds("connect-timeout"))
     print(as_json(answer) + "\n" if options.flag("json") else render(answer), end="")
     return 0
 

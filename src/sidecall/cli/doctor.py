@@ -1,4 +1,4 @@
-"""`sidecall doctor`: what keeps a caller from its service, and the line to change."""
+"""`sidecall doctor`: what keeps a client from its service, and the line to change."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall doctor [OPTIONS] [NAME]"
 ABOUT = """\
-Look for the mistakes that keep a caller from the service NAME, or from any service in the directory of the sockets, and
-say which line of a compose file to change. Run it where the call fails; then, to compare, where the service runs. It
-changes nothing. The exit code is 0 if a call would get through, otherwise what `sidecall exec` would end with."""
+Find what keeps a client from service NAME, or from any service in SIDECALL_DIR, and print the line to change. Run it
+where the call fails, then where the server runs, and compare. It changes nothing. The exit code is 0 if a call would
+reach the service, otherwise the one that `sidecall exec` would have."""
 
-OPTIONS = (Option("--json", "", "print what was found as JSON"),)
+OPTIONS = (Option("--json", "", "print JSON"),)
 
 
 def main(words: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) > 1:
-        raise UsageError("one service at most", f"usage: {USAGE}")
+        raise UsageError(f"unexpected argument {options.args[1]!r}", f"usage: {USAGE}")
     examined = dict(_examined(options.args[0] if options.args else ""))
     if options.flag("json"):
         print(json.dumps({name: [_as_dict(finding) for finding in found] for name, found in examined.items()}))
@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _examined(name: str) -> Iterator[tuple[str, list[Finding]]]:
-    """Yield each thing to look at, and what was found."""
+    """Yield each service with its findings."""
     if name:
         yield name, examine(socket_path(name, os.environ))
         return

@@ -16,11 +16,12 @@ from sidecall.cli.stderr import CLOSED, end_lines_for, print_error, print_notice
 from sidecall.cli.variables import variables
 from sidecall.client.attempt import Reports, Request
 from sidecall.client.call import make_call
+from sidecall.client.named import named_service
 from sidecall.client.signals import kill_self
 from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
 from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
 from sidecall.supervise.kernel import die_with_parent
-from sidecall.transport.address import absolute, socket_path
+from sidecall.transport.address import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,9 +141,12 @@ def _call(options: Parsed) -> Outcome | bytes:
     reports = Reports(on_queued, on_started, on_notice, on_lost_bytes=say)
     terminal = None
     try:
-        request = _request(options)
-        terminal = request.terminal
-        result = make_call(request, reports, forward_signals=True)
+        if len(options.args) < 2:
+            raise UsageError(*(texts.COMMAND_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
+        with named_service(options.args[0]) as path:
+            request = _request(options, path)
+            terminal = request.terminal
+            result = make_call(request, reports, forward_signals=True)
     except SidecallError as error:
         result = replace(from_error(error), call_id=call_id)
     if terminal is not None and isinstance(result, Outcome) and (result.kind != EXITED or result.stopped):
@@ -150,12 +154,10 @@ def _call(options: Parsed) -> Outcome | bytes:
     return result
 
 
-def _request(options: Parsed) -> Request:
-    if len(options.args) < 2:
-        raise UsageError(*(texts.COMMAND_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
-    name, command, *arguments = options.args
+def _request(options: Parsed, path: str) -> Request:
+    _, command, *arguments = options.args
     return Request(
-        path=socket_path(name, os.environ),
+        path=path,
         command=os.fsencode(command),
         arguments=tuple(map(os.fsencode, arguments)),
         environment=variables(options.all("env-file"), options.all("env")),

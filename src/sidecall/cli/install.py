@@ -1,4 +1,4 @@
-"""`sidecall install`: put the standalone executable where other containers find it."""
+"""`sidecall install`: copy the standalone executable to a directory that other containers mount."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from sidecall.cli.options import Option, help_text, parse
 from sidecall.errors import CannotCreateOutput, UsageError
+from sidecall.transport.address import directory_denied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = "sidecall install DIR"
 ABOUT = """\
-Put this executable into DIR/bin, for containers that mount DIR: they can serve and call with it, whatever is in their
-image. It takes the place of an older one at once; what runs meanwhile is not disturbed. It is said on stdout what was
-placed. For the standalone executable: one that needs Python would not run there."""
+Copy this executable to DIR/bin and print its path. Containers that mount DIR can serve and call with it, whatever is in
+their image. An older one is replaced atomically; processes that run it are not affected. Only the standalone executable
+can be installed, since the others need Python."""
 
 OPTIONS: tuple[Option, ...] = ()
 
@@ -29,49 +30,52 @@ def main(words: Sequence[str]) -> int:
         print(help_text(USAGE, ABOUT, OPTIONS), end="")
         return 0
     if len(options.args) != 1:
-        raise UsageError("one directory is needed", f"usage: {USAGE}")
+        reason = "missing directory" if not options.args else f"unexpected argument {options.args[1]!r}"
+        raise UsageError(reason, f"usage: {USAGE}")
     if not _standalone():
         raise UsageError(
-            "this sidecall needs Python, and would not run in a container without it",
-            "use the standalone executable's `install`; `make standalone` builds it",
+            "cannot install this sidecall: it needs Python",
+            "build the standalone executable with `make standalone`, and run its `install`",
         )
     print(install(sys.executable, options.args[0]))
     return 0
 
 
 def install(program: str, directory: str) -> str:
-    """Put a program into a directory's `bin`, which everybody may read; return its path there.
+    """Copy a program to a directory's `bin`, readable by all users; return its path there.
 
     Raises:
-        CannotCreateOutput: the directory cannot be made, or written to.
+        CannotCreateOutput: the directory cannot be made, or is not writable.
     """
-    placed = os.path.join(directory, "bin", "sidecall")
+    installed = os.path.join(directory, "bin", "sidecall")
     mask = os.umask(0o022)
     try:
-        os.makedirs(os.path.dirname(placed), exist_ok=True)
-        _replace(program, placed)
+        os.makedirs(os.path.dirname(installed), exist_ok=True)
+        _replace(program, installed)
     except OSError as error:
-        reason = f"cannot place {placed}: {error.strerror}"
+        is_denied = isinstance(error, PermissionError)
+        reason = directory_denied(os.path.dirname(installed), "write").reason if is_denied else error.strerror
         raise CannotCreateOutput(
-            reason, "name a directory on a volume that is writable here, with 10 MB free"
+            f"cannot create {installed}: {reason}",
+            "give a directory on a volume that is writable here, with 10 MB free",
         ) from error
     finally:
         os.umask(mask)
-    return placed
+    return installed
 
 
-def _replace(program: str, placed: str) -> None:
-    """Copy beside the place, then rename: a file that is being executed cannot be written to. Source: execve(2)."""
-    beside = f"{placed}.{os.urandom(8).hex()}"
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
+def _replace(program: str, installed: str) -> None:
+    """Copy to the same directory, then rename: a file that is executed cannot be written to. Source: execve(2)."""
+    temporary = f"{installed}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
     try:
         with open(program, "rb") as source, open(fd, "wb") as copy:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(fd)
-        os.rename(beside, placed)
+        os.rename(temporary, installed)
     except BaseException:
-        os.unlink(beside)
+        os.unlink(temporary)
         raise
 
 

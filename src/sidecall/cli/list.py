@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall list [OPTIONS]"
 ABOUT = """\
-List the services whose sockets are in SIDECALL_DIR, each with its state: serving, refused (you are not allowed to call
-it), stale socket (no server is listening), or not answering (the server is stopped, or it is a bridge)."""
+List the services whose sockets are in SIDECALL_DIR, each with its state: serving, bridge (it takes no calls), refused
+(you are not allowed to call it), stale socket (no server is listening), or not answering (the server is stopped)."""
 
 OPTIONS = (
     Option("--json", "", "print JSON"),

@@ -13,7 +13,7 @@ from sidecall import texts
 from sidecall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def parse(
             if option is HELP:
                 parsed.wants_help = True
                 return parsed
-            parsed.add(option.key, _value(option, name, inline, rest))
+            parsed.add(option.key, _value(option, name, inline, rest, known))
     return parsed
 
 
@@ -167,7 +167,7 @@ def _options_in(word: str, known: Mapping[str, Option | Unsupported]) -> Iterato
         yield name, None
 
 
-def _value(option: Option, name: str, inline: str | None, rest: list[str]) -> str:
+def _value(option: Option, name: str, inline: str | None, rest: list[str], known: Container[str]) -> str:
     if not option.value:
         if inline is not None:
             raise UsageError(*texts.NO_VALUE_TAKEN(name=name))
@@ -176,6 +176,8 @@ def _value(option: Option, name: str, inline: str | None, rest: list[str]) -> st
         return inline
     if not rest:
         raise UsageError(*texts.VALUE_MISSING(name=name, value=option.value))
+    if (given := rest[0].partition("=")[0]) in known:
+        raise UsageError(*texts.VALUE_IS_OPTION(name=name, value=option.value, given=given))
     return rest.pop(0)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.client.status import ping
 from sidecall.errors import UsageError, one_line
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecall.client.status import PingReply
+
 
 USAGE = "sidecall ping [OPTIONS] NAME"
 ABOUT = """\
@@ -36,8 +36,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     if len(options.args) != 1:
         raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
-    path = socket_path(options.args[0], os.environ)
-    reply = ping(path, options.seconds("connect-timeout"), options.seconds("timeout") or 5.0)
+    with named_service(options.args[0]) as path:
+        reply = ping(path, options.seconds("connect-timeout"), options.seconds("timeout") or 5.0)
     if not options.flag("quiet"):
         print(describe_load(options.args[0], reply))
     return 0

@@ -1,4 +1,4 @@
-"""`sidecall serve`: offer declared commands, any command, or one app."""
+"""`sidecall serve`: serve declared commands, any command, or one program per connection."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio does without: 4 MB, and 10 ms of the start
 
+from sidecall import texts
 from sidecall.calls.log import log
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import kill_self
@@ -57,6 +58,7 @@ _GOES_WITH = {
     "grace": "allow-any",
     "drain": "allow-any",
 }
+_MODES = {"config": "sidecall serve --config FILE", "allow-any": "sidecall serve --allow-any NAME"}
 
 
 def main(words: Sequence[str]) -> int:
@@ -74,15 +76,33 @@ def main(words: Sequence[str]) -> int:
 
 
 def _refuse_mixtures(options: Parsed) -> None:
+    mode = next((key for key in ("config", "allow-any") if options.flag(key)), "")
     for key, needed in _GOES_WITH.items():
-        if options.flag(key) and not options.flag(needed):
-            raise UsageError(f"--{key} goes with --{needed}")
-    modes = [f"--{key}" for key in ("config", "allow-any") if options.flag(key)]
-    if len(modes) > 1:
-        raise UsageError("--config and --allow-any exclude each other")
-    if modes and (options.args or options.flag("max-children")):
-        extra = options.args[0] if options.args else "--max-children"
-        raise UsageError(f"{modes[0]} does not go with {extra!r}", "a bridge is `sidecall serve NAME APP`")
+        if options.flag(key) and mode != needed:
+            in_file = mode == "config" and key != "callers"
+            hint = f"set `{key}` in the configuration file" if in_file else f"use `{_MODES[needed]} --{key}`"
+            raise UsageError(f"--{key} goes with --{needed}", hint)
+    if options.flag("config") and options.flag("allow-any"):
+        raise UsageError("--config and --allow-any exclude each other", "leave one of them out")
+    if mode and options.flag("max-children"):
+        raise UsageError(f"--max-children does not go with --{mode}", "set the number of `slots`")
+    if mode and options.args:
+        raise UsageError(
+            f"unexpected argument {options.args[0]!r} after --{mode} {options.text(mode)}",
+            "leave it out; for a bridge, use `sidecall serve NAME PROGRAM`",
+        )
+
+
+def _check_bridge(options: Parsed) -> None:
+    """Refuse arguments that are not NAME and PROGRAM, and print what they look like instead."""
+    name, program = options.args[0] if options.args else "", options.args[1:]
+    if name.endswith(".toml"):
+        raise UsageError("missing --config", f"use `{_MODES['config'].replace('FILE', name)}`")
+    if not program:
+        reason = "missing program" if name else "missing service"
+        raise UsageError(reason, f"use `{_MODES['config']}`, `{_MODES['allow-any']}` or `sidecall serve NAME PROGRAM`")
+    if program[0].startswith("-"):
+        raise UsageError(*texts.OPTION_AFTER_SERVICE(name=program[0], usage=USAGE.splitlines()[-1].strip()))
 
 
 def _serve_config(options: Parsed) -> int:
@@ -128,29 +148,28 @@ def _serve_calls(options: Parsed, service: Service, reload: Callable[[], Service
     check_machine(service)
     for problem in problems(service):
         log(problem)
-    offers = {listen.name: _offer(service, listen) for listen in service.listeners}
+    specs = {listen.name: _spec(service, listen) for listen in service.listeners}
     with contextlib.closing(CallService(service, reload, is_verbose=options.flag("verbose"))) as calls:
-        code = run(offers, calls)
+        code = run(specs, calls)
     return _end(code)
 
 
-def _offer(service: Service, listen: Listen) -> ListenerSpec:
+def _spec(service: Service, listen: Listen) -> ListenerSpec:
     names = service.commands if listen.commands is None else sorted(listen.commands)
-    words = "any command" if names is None else ", ".join(names)
-    return ListenerSpec(_listener(listen.name, listen.mode), f"{words}; {service.slots} slots")
+    commands = "any command" if names is None else ", ".join(names)
+    return ListenerSpec(_listener(listen.name, listen.mode), f"{commands}; {service.slots} slots")
 
 
 def _serve_bridge(options: Parsed) -> int:
-    if len(options.args) < 2:
-        raise UsageError("a name and an app are needed", "see `sidecall serve --help`")
+    _check_bridge(options)
     from sidecall.server.bridge import Bridge
     from sidecall.supervise.executable import find_executable
 
-    name, *app = options.args
+    name, *argv = options.args
     children = options.integer("max-children", 1, 1)
-    find_executable(app[0], os.environ)
-    bridge = Bridge(app, children, socket_path(name, os.environ), is_verbose=options.flag("verbose"))
-    return _end(run({name: ListenerSpec(_listener(name, 0o600), f"bridge to {app[0]}")}, bridge))
+    find_executable(argv[0], os.environ)
+    bridge = Bridge(argv, children, socket_path(name, os.environ), is_verbose=options.flag("verbose"))
+    return _end(run({name: ListenerSpec(_listener(name, 0o600), f"bridge to {argv[0]}")}, bridge))
 
 
 def _listener(name: str, mode: int) -> Callable[[], Listener]:

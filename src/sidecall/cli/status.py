@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 USAGE = "sidecall status [OPTIONS] NAME"
 ABOUT = """\
-List the calls of the service NAME that wait or run: your own, or all if you are root or run the service."""
+List the calls of service NAME that wait or run: your own, or all if you are root or the user of the server."""
 
 OPTIONS = (
     Option("--json", "", "print JSON"),
@@ -33,7 +32,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     if len(options.args) != 1:
         raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
-    answer = calls(socket_path(options.args[0], os.environ), options.seconds("connect-timeout"))
+    with named_service(options.args[0]) as path:
+        answer = calls(path, options.seconds("connect-timeout"))
     print(as_json(answer) if options.flag("json") else _table(answer))
     return 0
 

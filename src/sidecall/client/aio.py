@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.client.api import Streams, completed, request_for
 from sidecall.client.attempt import Attempt, Reports
+from sidecall.client.named import named_service
 from sidecall.client.streams import stream_plans
 from sidecall.errors import DescriptorsLost
 from sidecall.transport.address import Patience, connect_once, pause_after
@@ -46,10 +47,10 @@ async def run_async(
     its processes are terminated within the command's grace period, and the cancellation continues once none is left.
     Cancel again to return immediately; the server finishes the cleanup.
     """
-    with Streams() as streams:
+    with named_service(service) as path, Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service,
+            path,
             command,
             fds,
             cwd=cwd,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sidecall.client.attempt import Request
 from sidecall.client.call import make_call
+from sidecall.client.named import named_service
 from sidecall.errors import NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import SIGNALED, Outcome
-from sidecall.transport.address import absolute, socket_path
+from sidecall.transport.address import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,10 +112,10 @@ def run(
         UsageError: an argument makes no sense; nothing was started.
         SidecallError: the call was refused; nothing was started.
     """
-    with Streams() as streams:
+    with named_service(service) as path, Streams() as streams:
         fds = streams.open(stdin, stdout, stderr, input, capture_output=capture_output)
         request = request_for(
-            service,
+            path,
             command,
             fds,
             cwd=cwd,
@@ -128,7 +129,7 @@ def run(
 
 
 def request_for(
-    service: str,
+    path: str,
     command: Sequence[Text],
     streams: Fds,
     *,
@@ -139,7 +140,7 @@ def request_for(
     queue: bool,
     relay: bool,
 ) -> Request:
-    """Return what to call; see `run` for the arguments.
+    """Return the request for a call at the socket `path`; see `run` for the other arguments.
 
     Raises:
         UsageError: there is no command, or it is one text, which nothing here would split; or a time is none.
@@ -151,7 +152,7 @@ def request_for(
         raise UsageError("a call needs a command and its arguments as a list", 'for example ["ls", "-l"]')
     words = [os.fsencode(word) for word in command]
     return Request(
-        path=socket_path(service, os.environ),
+        path=path,
         command=words[0],
         arguments=tuple(words[1:]),
         environment=tuple([os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]),

@@ -1,18 +1,20 @@
-"""Looks for the mistakes that keep a caller from its service, and says what to change. It changes nothing itself.
+"""Find what keeps a client from its service, and the line that changes it. Nothing is changed here.
 
-Each check adds a finding, in the order in which a call meets them: files, directory, socket, connection, answer.
+Each check adds a finding, in the order of a call: files, directory, socket, connection, answer. A line for a compose
+file has what this container has already, so that it can replace the old one.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from dataclasses import dataclass
 from socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from sidecall import texts
-from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts
+from sidecall.client.mounts import Mount, is_containers_own, mount_of, mounts, volumes
 from sidecall.client.status import ping
 from sidecall.errors import (
     EXIT_CONFIG,
@@ -22,23 +24,24 @@ from sidecall.errors import (
     ServiceUnavailable,
     SidecallError,
 )
-from sidecall.transport.address import explain, introduce, short_form, why_insecure
+from sidecall.transport.address import directory_denied, explain, introduce, short_form, why_insecure
+from sidecall.transport.credentials import UNMAPPED
+
+_OWNER_ALONE = 0o600
+"""The mode of a socket whose service has no callers but its own user."""
 
 OK, NOTE, WARNING, PROBLEM = "ok", "note", "warning", "problem"
-
-_UNMAPPED = 65534
-"""The uid that stands for every one that this user namespace has no name for. Source: user_namespaces(7)."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         severity: ok, note, warning or problem.
         text: what was found, one sentence.
         fix: the line to change, or the command to run; empty if there is nothing to do.
-        code: what `sidecall exec` would end with because of it; 0 if it would not.
+        code: the exit code that `sidecall exec` would have because of it; 0 if it would succeed.
     """
 
     severity: str
@@ -48,7 +51,7 @@ class Finding:
 
 
 def examine(path: str) -> list[Finding]:
-    """Look at a service's socket and at all that leads there; the last finding says whether the service answers."""
+    """Check a service's socket and the directories on the way to it; the last finding is whether the server answers."""
     directory = os.path.dirname(path)
     found = examine_directory(directory) or [*_look_at_here(), *_look_at_volume(directory)]
     if any(finding.severity == PROBLEM for finding in found):
@@ -57,7 +60,7 @@ def examine(path: str) -> list[Finding]:
 
 
 def examine_directory(directory: str) -> list[Finding]:
-    """Return why a directory cannot be looked into; nothing if it can."""
+    """Return why a directory cannot be listed; nothing if it can."""
     try:
         os.listdir(directory)
     except FileNotFoundError:
@@ -67,8 +70,8 @@ def examine_directory(directory: str) -> list[Finding]:
         text = f"{directory} is not a directory"
         return [Finding(PROBLEM, text, _mount_line(directory), EXIT_UNAVAILABLE)]
     except PermissionError:
-        text = f"uid {os.geteuid()} may not look into {directory}"
-        return [Finding(PROBLEM, text, f"chmod a+rx {directory}      # by its owner", EXIT_DENIED)]
+        denied = directory_denied(directory, "read")
+        return [Finding(PROBLEM, denied.reason, denied.hint, EXIT_DENIED)]
     return []
 
 
@@ -78,16 +81,22 @@ def services_in(directory: str) -> list[str]:
 
 
 def _mount_line(directory: str) -> str:
-    return (
-        f'volumes: ["ipc:{directory}"]      # in both services of the compose file, and `volumes: {{ipc: }}` at its end'
-    )
+    named = "and `volumes: {ipc: }` at the end of the compose file"
+    return f"{_volumes_with(f'ipc:{directory}')}      # in both services, {named}"
+
+
+def _volumes_with(added: str) -> str:
+    """Return the `volumes` of this container's service in a compose file, with another one."""
+    kept = [mount for mount in volumes(mounts()) if mount.point != added.partition(":")[2]]
+    lines = [f"{mount.source}:{mount.point}{':ro' if mount.read_only else ''}" for mount in kept]
+    return f"volumes: {json.dumps([added, *lines])}"
 
 
 def _look_at_volume(directory: str) -> list[Finding]:
-    """Say what the directory is, and whether sockets can be there and be trusted there."""
+    """Report what the directory is, and whether it can hold sockets that can be trusted."""
     mount = mount_of(directory, mounts())
     if is_containers_own(mount):
-        text = f"{directory} lies in this container's own file system: no other container sees it"
+        text = f"{directory} is in this container's own file system, which no other container has"
         found = [Finding(WARNING, text, _mount_line(directory))]
     else:
         what = f"is the volume {mount.root}" if mount.point == os.path.realpath(directory) else f"is on {mount.point}"
@@ -99,11 +108,11 @@ def _look_at_volume(directory: str) -> list[Finding]:
 
 
 def _try_a_socket(directory: str, mount: Mount) -> list[Finding]:
-    """Make a socket in the directory and remove it again, if that is allowed."""
+    """Make a socket in the directory and remove it again, if this user can."""
     if mount.read_only:
-        return [Finding(NOTE, "callers can do with a read-only volume; a service needs it writable")]
+        return [Finding(NOTE, "clients can use a read-only volume; a server needs it writable")]
     if not os.access(directory, os.W_OK):
-        return [Finding(NOTE, f"uid {os.geteuid()} may not write here: it can call, but not serve")]
+        return [Finding(NOTE, f"uid {os.geteuid()} lacks write permission on {directory}: it can call, but not serve")]
     path = os.path.join(directory, f".sidecall-doctor-{os.urandom(4).hex()}")
     probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
@@ -111,7 +120,7 @@ def _try_a_socket(directory: str, mount: Mount) -> list[Finding]:
             probe.bind(address)
         os.unlink(path)
     except OSError as error:
-        text = f"{directory} cannot carry sockets: its file system ({mount.kind}) says {error.strerror!r}"
+        text = f"{directory} cannot hold sockets: {error.strerror} (file system {mount.kind})"
         fix = _mount_line(directory) + ", a named volume or a tmpfs instead of a shared directory of another machine"
         return [Finding(PROBLEM, text, fix, EXIT_CONFIG)]
     finally:
@@ -128,16 +137,15 @@ def _look_at_socket(path: str) -> list[Finding]:
     if not stat.S_ISSOCK(found.st_mode):
         is_directory = stat.S_ISDIR(found.st_mode)
         text = f"{path} is a {'directory' if is_directory else 'file'}, not a socket"
-        hint = (
-            "an engine makes a directory where it is told to mount a file that is not there: " if is_directory else ""
-        )
-        return [Finding(PROBLEM, hint + text, _mount_line(directory), EXIT_UNAVAILABLE)]
+        cause = ": the container engine makes one if the file to mount is missing" if is_directory else ""
+        return [Finding(PROBLEM, text + cause, _mount_line(directory), EXIT_UNAVAILABLE)]
     findings = []
     if os.path.realpath(path) in {mount.point for mount in mounts()}:
-        text = f"{name} is mounted as a file: it is dead as soon as its service starts again"
-        findings.append(Finding(WARNING, text, f'volumes: ["ipc:{directory}"]      # the directory, not {name}'))
-    if found.st_uid == _UNMAPPED:
-        text = f"the socket's owner has no number in this container (uid {_UNMAPPED}): the user namespaces differ"
+        text = f"{name} is mounted as a file: it stops working when the server restarts"
+        fix = f"{_volumes_with(f'ipc:{directory}')}      # the directory in place of {name}"
+        findings.append(Finding(WARNING, text, fix))
+    if found.st_uid == UNMAPPED:
+        text = f"the owner of the socket is not mapped in this container (uid {UNMAPPED}): the user namespaces differ"
         findings.append(Finding(WARNING, text, "userns_mode: host      # or the same mapping, in both services"))
     return [*findings, *_probe_connect(path, found)]
 
@@ -145,16 +153,16 @@ def _look_at_socket(path: str) -> list[Finding]:
 def _missing(path: str) -> Finding:
     directory, name = os.path.split(path)
     others = ", ".join(os.path.basename(other).removesuffix(".sock") for other in services_in(directory))
-    seen = f"; there are {others}" if others else ""
-    text = f"there is no socket {name} in {directory}{seen}"
+    found = f"; found {others}" if others else ""
+    text = f"socket {name} not found in {directory}{found}"
     fix = (
-        f"sidecall serve ...      # in the other container, with the same volume at {directory}: compare `doctor` there"
+        f"sidecall serve ...      # in the other container, with the same volume at {directory}; run `doctor` there too"
     )
     return Finding(PROBLEM, text, fix, EXIT_UNAVAILABLE)
 
 
 def _probe_connect(path: str, found: os.stat_result) -> list[Finding]:
-    """Connect without waiting, then ask."""
+    """Connect without waiting, then send PING."""
     sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
         introduce(sock)
@@ -162,62 +170,64 @@ def _probe_connect(path: str, found: os.stat_result) -> list[Finding]:
         for address in short_form(path):
             sock.connect(address)
     except BlockingIOError:
-        text = "the service does not take connections: its backlog is full"
-        return [Finding(PROBLEM, text, "docker compose restart SERVICE      # is it stopped or overloaded?", 69)]
+        text = "the server does not accept connections: its backlog is full"
+        fix = "docker compose restart SERVICE      # if it is stopped or overloaded"
+        return [Finding(PROBLEM, text, fix, EXIT_UNAVAILABLE)]
     except OSError as error:
-        return [_not_let_in(path, found, error)]
+        return [_explain_connect(path, found, error)]
     finally:
         sock.close()
-    return [_ask(path)]
+    return [_ask(path, found.st_uid)]
 
 
-def _not_let_in(path: str, found: os.stat_result, error: OSError) -> Finding:
+def _explain_connect(path: str, found: os.stat_result, error: OSError) -> Finding:
     failure = explain(error, path)
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        mode = stat.S_IMODE(found.st_mode)
-        text = f"uid {os.geteuid()} may not connect: the socket belongs to uid {found.st_uid}, mode {mode:04o}"
-        fix = f'user: "{found.st_uid}"      # here; or `callers = [{os.geteuid()}]` in the service\'s configuration'
-        return Finding(PROBLEM, text, fix, EXIT_DENIED)
+    fix = failure.hint
     if error.errno == errno.ECONNREFUSED:
-        text = f"the socket is stale: nobody listens on {path}"
         fix = "docker compose up -d SERVICE      # `sidecall serve` replaces a stale socket"
-        return Finding(PROBLEM, text, fix, EXIT_UNAVAILABLE)
-    return Finding(PROBLEM, failure.reason, failure.hint, failure.code)
+    elif failure.code == EXIT_DENIED and stat.S_IMODE(found.st_mode) == _OWNER_ALONE:
+        fix = _callers_line(found.st_uid, "in the service configuration")
+    return Finding(PROBLEM, failure.reason, fix, failure.code)
 
 
-def _ask(path: str) -> Finding:
+def _callers_line(owner: int, where: str) -> str:
+    """Return `callers` with the server's own user, who is the only one by default, and this one."""
+    return f"callers = {json.dumps(sorted({owner, os.geteuid()}))}      # {where}"
+
+
+def _ask(path: str, owner: int) -> Finding:
     try:
-        presence = ping(path)
+        reply = ping(path)
     except CallDenied as error:
-        return Finding(PROBLEM, error.reason, _fix_for_denied(error), error.code)
+        return Finding(PROBLEM, error.reason, _fix_for_denied(error, owner), error.code)
     except ServiceUnavailable as error:
         return Finding(PROBLEM, error.reason, error.hint, error.code)
     except SidecallError as error:
-        text = f"what listens on {path} does not speak the protocol: {error.reason}"
-        return Finding(PROBLEM, text, "sidecall connect NAME APP      # if it is a bridge, or socat", error.code)
-    load = presence.load
+        text = f"the server on {path} does not speak the protocol: {error.reason}"
+        return Finding(PROBLEM, text, "sidecall connect NAME PROGRAM      # if it is socat", error.code)
+    load = reply.load
     if load.number(b"bridge"):
         return Finding(PROBLEM, *texts.IS_BRIDGE(), EXIT_UNAVAILABLE)
     running, slots, queued = map(load.number, (b"running", b"slots", b"queued"))
     busy = f"{running} of {slots} slots in use, {queued} waiting"
-    return Finding(OK, f"{presence.software} answers in {presence.round_trip * 1000:.1f} ms, {busy}")
+    return Finding(OK, f"{reply.software} answers in {reply.round_trip * 1000:.1f} ms, {busy}")
 
 
-def _fix_for_denied(error: CallDenied) -> str:
-    if f"uid {_UNMAPPED} " in error.reason:
-        return "userns_mode: host      # or the same mapping, in both services: this uid has no number over there"
-    if "may not call" in error.reason:
-        return f"callers = [{os.geteuid()}]      # in the [service] table of the service's configuration"
+def _fix_for_denied(error: CallDenied, owner: int) -> str:
+    if f"uid {UNMAPPED} " in error.reason:
+        return "userns_mode: host      # or the same mapping, in both services: the server has no number for this uid"
+    if "is not allowed to call" in error.reason:
+        return _callers_line(owner, "in the service configuration, with the callers that are there")
     return error.hint
 
 
 def _look_at_here() -> list[Finding]:
-    """Say whether the service can see the files of the working directory."""
+    """Report whether the server can have the files of the working directory."""
     try:
         here = os.getcwd()
     except FileNotFoundError:
-        return [Finding(WARNING, "the working directory has been removed: relative paths lead nowhere", "cd /")]
+        return [Finding(WARNING, "the working directory has been removed: relative paths cannot be resolved", "cd /")]
     if not is_containers_own(mount_of(here, mounts())):
         return []
-    text = f"the working directory {here} lies in this container's own file system: a command sees no file of it"
-    return [Finding(NOTE, text, 'volumes: ["data:/data"]      # in both services, for files that commands are to see')]
+    text = f"the working directory {here} is in this container's own file system: commands have none of its files"
+    return [Finding(NOTE, text, f"{_volumes_with('data:/data')}      # in both services, for files that commands use")]

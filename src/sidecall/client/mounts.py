@@ -9,6 +9,18 @@ from dataclasses import dataclass
 _OWN = {"overlay", "aufs", "vfs", "rootfs"}
 """What a container's own file system is made of, as engines mount it."""
 
+_PSEUDO = {*_OWN, "proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs"}
+_ENGINES_OWN = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/run/.containerenv",
+    "/run/secrets",
+)
+"""Where engines mount what no compose file has."""
 
 _MARKS = ("/run/.containerenv", "/.dockerenv")
 """Files that podman and Docker put into each container."""
@@ -29,6 +41,23 @@ class Mount:
     root: str
     kind: str
     read_only: bool
+
+    @property
+    def source(self) -> str:
+        """What a compose file has for it: the name of a volume, or a path on the host's disk."""
+        named = re.search(r"/volumes/([^/]+)/_data$", self.root)
+        return named[1] if named else self.root
+
+
+def volumes(among: list[Mount]) -> list[Mount]:
+    """Return the mounts of a container that a compose file has as `volumes`; none outside of a container."""
+    if not any(map(is_containers_own, among)):
+        return []
+    return [
+        mount
+        for mount in among
+        if mount.point != "/" and mount.kind not in _PSEUDO and not mount.point.startswith(_ENGINES_OWN)
+    ]
 
 
 def is_containers_own(mount: Mount) -> bool:

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from sidecall.client.api import DEVNULL, PIPE, STDOUT, CompletedCall, descriptor, request_for
 from sidecall.client.attempt import Reports
 from sidecall.client.call import make_call
+from sidecall.client.named import named_service
 from sidecall.errors import CannotExecute, ConnectionLost, NoSuchCommand, SidecallError, UsageError
 from sidecall.outcome import from_error
 from sidecall.protocol.messages import SIGNALS
@@ -167,18 +168,19 @@ class Popen(Generic[AnyStr]):
         self._unwritten: memoryview | None = None
         pipes = _Pipes()
         try:
-            request = request_for(
-                service,
-                command,
-                pipes.open(stdin, stdout, stderr),
-                cwd=cwd,
-                env=env,
-                timeout=timeout,
-                connect_timeout=connect_timeout,
-                queue=queue,
-                relay=relay,
-            )
-            self._start(request)
+            with named_service(service) as path:
+                request = request_for(
+                    path,
+                    command,
+                    pipes.open(stdin, stdout, stderr),
+                    cwd=cwd,
+                    env=env,
+                    timeout=timeout,
+                    connect_timeout=connect_timeout,
+                    queue=queue,
+                    relay=relay,
+                )
+                self._start(request)
         except BaseException:
             pipes.close_all()
             raise

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from sidecall import texts
 from sidecall.client.status import ping
 from sidecall.errors import CallDenied, ServiceUnavailable, SidecallError
+from sidecall.transport.address import directory_denied
 
 if TYPE_CHECKING:
     from sidecall.client.status import PingReply
 
-SERVING, REFUSED, STALE, NOT_ANSWERING = "serving", "refused", "stale socket", "not answering"
+SERVING, BRIDGE, REFUSED = "serving", "bridge", "refused"
+STALE, NOT_ANSWERING = "stale socket", "not answering"
 
 _AT_ONCE = 32
 """Sockets that are asked at once: one that does not answer holds up no other."""
@@ -51,7 +53,7 @@ def services(directory: str, timeout: float = 5.0) -> list[ServiceState]:
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".sock"))
     except PermissionError as error:
-        raise CallDenied(*texts.DIRECTORY_DENIED(directory=directory)) from error
+        raise directory_denied(directory, "read") from error
     except OSError as error:
         raise ServiceUnavailable(*texts.SOCKETS_MISSING(directory=directory)) from error
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -61,7 +63,10 @@ def services(directory: str, timeout: float = 5.0) -> list[ServiceState]:
 def _state(directory: str, name: str, timeout: float) -> ServiceState:
     path, shown = os.path.join(directory, name), name.removesuffix(".sock")
     try:
-        return ServiceState(shown, SERVING, reply=ping(path, timeout=timeout))
+        reply = ping(path, timeout=timeout)
+        if reply.load.number(b"bridge"):
+            return ServiceState(shown, BRIDGE, texts.IS_BRIDGE.reason)
+        return ServiceState(shown, SERVING, reply=reply)
     except CallDenied as error:
         return ServiceState(shown, REFUSED, error.reason)
     except SidecallError as error:

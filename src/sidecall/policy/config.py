@@ -152,8 +152,8 @@ class Service:
                 rule = f"callers of the listener {listener}"
                 return replace(self, commands={}, withheld=dict.fromkeys(self.commands or (), rule))
             raise CallDenied(
-                f"uid {peer.uid} may not call this service",
-                "the service's configuration has to name it, or a group of it, under `callers`",
+                f"uid {peer.uid} is not allowed to call this service",
+                f"add {peer.uid}, or a group of it, to `callers` in the service configuration",
                 rule=f"callers of the listener {listener}",
             )
         if self.commands is None:

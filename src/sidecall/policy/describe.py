@@ -1,4 +1,4 @@
-"""What may be called, as the JSON object of a DESCRIPTION message."""
+"""The commands that a caller can run, as the JSON object of a DESCRIPTION message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def describe(service: Service, name: str = "") -> bytes:
     Raises:
         NoSuchCommand: the service does not offer it.
     """
-    chosen = [declared_command(service, name)] if name else (service.commands or {}).values()
+    chosen = [declared_command(service, name)] if name else [*(service.commands or {}).values()]
     return json.dumps(
         {
             "service": service.name,
@@ -30,7 +30,7 @@ def describe(service: Service, name: str = "") -> bytes:
             "volumes": {
                 volume.name: {"path": volume.path, "access": "write" if volume.writable else "read"}
                 for volume in service.volumes
-                if any(_can_use(command, volume) for command in (service.commands or {}).values())
+                if any(_can_use(command, volume) for command in chosen)
             },
             "commands": [_command(command) for command in chosen],
         }

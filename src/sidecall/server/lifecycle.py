@@ -67,28 +67,28 @@ _EXIT_NO_FORK_SERVER = 70
 _WATCH_INTERVAL = 2.0
 """Seconds between two looks at whether the sockets are still there."""
 
-_WORDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class ListenerSpec(NamedTuple):
-    """One listener to be: what opens it, and what the ready line on stderr says after its path."""
+    """How to open a listener, and what the log has after its path once it is open."""
 
     listen: Callable[[], Listener]
-    words: str
+    description: str
 
 
-def run(offers: Mapping[str, ListenerSpec], server: Server) -> int:
+def run(specs: Mapping[str, ListenerSpec], server: Server) -> int:
     """Listen and serve until INT or TERM.
 
     Args:
-        offers: where to listen, by the names that the server knows the listeners by.
+        specs: where to listen, by the names that the server has for the listeners.
         server: what to do with the connections.
 
     Returns:
         The code to exit with, or minus the signal to die of.
 
     Raises:
-        ServiceBusy: somebody serves it already.
+        ServiceBusy: another server is already listening.
         ConfigError: the socket cannot be made.
     """
     reset_inherited_signals()
@@ -97,9 +97,9 @@ def run(offers: Mapping[str, ListenerSpec], server: Server) -> int:
     try:
         _raise_descriptor_limit()
         with contextlib.ExitStack() as stack:
-            opened = {name: stack.enter_context(offer.listen()) for name, offer in offers.items()}
-            words = {name: offer.words for name, offer in offers.items()}
-            return asyncio.run(ServerRunner(opened, words, server, forkserver).serve())
+            opened = {name: stack.enter_context(spec.listen()) for name, spec in specs.items()}
+            descriptions = {name: spec.description for name, spec in specs.items()}
+            return asyncio.run(ServerRunner(opened, descriptions, server, forkserver).serve())
     finally:
         forkserver.close()
 
@@ -108,10 +108,10 @@ class ServerRunner:
     """Runs a server from its first connection to its last."""
 
     def __init__(
-        self, listeners: Mapping[str, Listener], words: Mapping[str, str], server: Server, forkserver: ForkServer
+        self, listeners: Mapping[str, Listener], descriptions: Mapping[str, str], server: Server, forkserver: ForkServer
     ) -> None:
         self._listeners = listeners
-        self._words = words
+        self._descriptions = descriptions
         self._server = server
         self._fork_server = forkserver
         self._code = 0
@@ -120,7 +120,7 @@ class ServerRunner:
     async def serve(self) -> int:
         """Serve until INT or TERM; return the code to exit with, or minus the signal to die of."""
         loop = asyncio.get_running_loop()
-        for number in _WORDS:
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()  # what has ended by now
@@ -133,7 +133,7 @@ class ServerRunner:
         for acceptor in acceptors:
             acceptor.start()
         for name, listener in self._listeners.items():
-            log(f"serving {listener.path} ({self._words[name]})")
+            log(f"serving {listener.path} ({self._descriptions[name]})")
         notify("READY=1")
         watch = asyncio.create_task(self._watch_listeners(acceptors, supervisors))
         watchdog = Watchdog(log)
@@ -215,8 +215,8 @@ class ServerRunner:
 
 def _stop_listening_to_signals(loop: asyncio.AbstractEventLoop) -> None:
     """Take the handlers back before the loop closes: it closes what they write to first. Nothing is left to be told."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WORDS)
-    for number in (*_WORDS, signal.SIGCHLD):
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for number in (*_SIGNALS, signal.SIGCHLD):
         loop.remove_signal_handler(number)
 
 

@@ -115,11 +115,9 @@ class CallService:
         )
 
     def calls(self, asker: Owner) -> list[dict[str, object]]:
-        """Return what can be shown of the calls there are: each user's own, at the listener that it asks at.
-
-        The server's user and root are shown all calls of that listener.
-        """
-        return [call.describe() for session in self._sessions if (call := session.call) and _can_see(asker, call.owner)]
+        """Return the calls that wait or run at the asker's listener: its own, or all for the server's user and root."""
+        calls = [session.call for session in self._sessions if session.call is not None]
+        return [call.describe() for call in calls if not call.has_ended and _can_see(asker, call.owner)]
 
     def cancel_call(self, asker: Owner, call_id: str) -> dict[str, object]:
         """Stop a call on request; return what it was.
@@ -133,7 +131,7 @@ class CallService:
                 shown = call.describe()
                 call.stop("operator")
                 return shown
-        raise UsageError(f"there is no call {call_id!r}", "`sidecall status NAME` lists those there are")
+        raise UsageError(f"call {call_id!r} not found", "run `sidecall status NAME` to list the calls")
 
     def explain_wait(self, asker: Owner) -> Notice:
         """Return what holds the slots, as far as it can be shown, and what to do about it."""

@@ -241,8 +241,38 @@ def explain(error: OSError, path: str) -> SidecallError:
     if error.errno in {errno.ECONNREFUSED, errno.ENOTSOCK, errno.ENOTDIR}:
         return _not_listening(path)
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return CallDenied(*texts.SOCKET_DENIED(path=path))
+        return _denied(path)
     return ServiceUnavailable(*texts.CANNOT_CONNECT(path=path, error=error.strerror))
+
+
+def _denied(path: str) -> CallDenied:
+    """Return which permission is missing where: on the socket, or on a directory on the way to it."""
+    try:
+        found = owner_and_mode(path)
+    except OSError:
+        return directory_denied(os.path.dirname(path), "search")
+    if os.access(path, os.W_OK, effective_ids=True):
+        return CallDenied(*texts.SOCKET_DENIED_BY_POLICY(uid=os.geteuid(), path=path))
+    return CallDenied(*texts.SOCKET_DENIED(uid=os.geteuid(), path=path, **found))
+
+
+def directory_denied(directory: str, permission: str) -> CallDenied:
+    """Return that this user lacks a permission on a directory, or else to search one on the way to it."""
+    try:
+        found = owner_and_mode(directory)
+    except OSError:
+        return directory_denied(os.path.dirname(directory), "search")
+    return CallDenied(*texts.DIRECTORY_DENIED(uid=os.geteuid(), permission=permission, directory=directory, **found))
+
+
+def owner_and_mode(path: str) -> dict[str, int | str]:
+    """Return the owner of a file, and its permission bits in octal, for a text.
+
+    Raises:
+        OSError: it cannot be examined.
+    """
+    status = os.stat(path)
+    return {"owner": status.st_uid, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
 
 
 def _missing(path: str) -> ServiceUnavailable:

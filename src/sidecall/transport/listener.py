@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, ServiceBusy
-from sidecall.transport.address import introduce, short_form, why_insecure
+from sidecall.transport.address import directory_denied, introduce, short_form, why_insecure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -237,6 +237,10 @@ def _already_served(path: str) -> ServiceBusy:
 
 def _cannot_listen(path: str, error: OSError) -> ConfigError:
     hint = "choose another directory with SIDECALL_DIR"
+    directory = os.path.dirname(path)
+    if error.errno == errno.EACCES:
+        reason = directory_denied(directory, "write").reason
+        return ConfigError(f"cannot listen on {path}: {reason}", f"run `chown {os.geteuid()} {directory}` as root")
     if error.errno in _NO_SOCKETS_HERE:
         hint = "this file system cannot hold sockets: mount a volume of the host's own file system, or a tmpfs"
     elif error.errno == errno.EACCES:
@@ -244,5 +248,5 @@ def _cannot_listen(path: str, error: OSError) -> ConfigError:
     elif error.errno == errno.EROFS:
         hint = "mount the volume writable in the server's container; clients can mount it read-only"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        hint = f"make the directory {os.path.dirname(path)}, mount the volume there, or set SIDECALL_DIR"
+        hint = f"make the directory {directory}, mount the volume there, or set SIDECALL_DIR"
     return ConfigError(f"cannot listen on {path}: {error.strerror}", hint)
