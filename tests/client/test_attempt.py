@@ -120,10 +120,10 @@ def test_a_signal_in_the_queue_is_the_end_whatever_the_server_refuses_with(serve
     """The server finds the end of the stream; a signal that ends nothing does not shut it."""
     attempt = server.attempt(Request("x", b"c"))
     server.answer(attempt, HELLO, m.Queued(0))
-    attempt.signal(signal.SIGWINCH)
+    attempt.signal(signal.SIGCONT)
     attempt.signal(signal.SIGTERM)
     attempt.signal(signal.SIGINT)
-    assert server.sock.recv(1000) == encode(m.Signal(28)) + encode(m.Signal(15))
+    assert server.sock.recv(1000) == encode(m.Signal(18)) + encode(m.Signal(15))
     assert server.sock.recv(1) == b""
     server.answer(attempt, m.Refused(75, "cancelled", ""))
     outcome = attempt.result()
