@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from sidecall.calls.preparation import check, prepare
+from sidecall.calls.preparation import check, prepare, shared_directory
 from sidecall.errors import CallDenied
 from sidecall.files.scratch import Scratch
 from sidecall.files.volumes import Volume
@@ -20,7 +22,6 @@ from sidecall.protocol.messages import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sidecall.calls.preparation import Prepared
 
@@ -52,6 +53,32 @@ def service(tmp_path: Path) -> Service:
 def call(path: Path) -> Call:
     """Return a CALL that names a file."""
     return Call(b"c", (b"--in", bytes(path)), (), b"", b"/", (), (), 0, 0, 0)
+
+
+def named(path: Path, directory_ids: tuple[bytes, ...]) -> Call:
+    """Return a CALL of a client that is in a directory."""
+    return Call(b"c", (), (), b"", bytes(path), directory_ids, (), 0, 0, 0)
+
+
+def test_the_directory_of_a_client(tmp_path: Path) -> None:
+    """It is found if it is the same one here; the server's own needs no name."""
+    status, own = tmp_path.stat(), os.stat(".")
+    here = b"%d:%d:%s" % (status.st_dev, status.st_ino, bytes(tmp_path))
+    elsewhere = b"%d:%d:/elsewhere" % (own.st_dev, own.st_ino)
+    assert asyncio.run(shared_directory(named(tmp_path, (here,)))) == bytes(tmp_path)
+    assert asyncio.run(shared_directory(named(Path("/elsewhere"), (elsewhere,)))) == b""
+    assert asyncio.run(shared_directory(named(tmp_path, (b"1:1:%s" % bytes(tmp_path),)))) is None
+    assert asyncio.run(shared_directory(named(tmp_path / "missing", (here,)))) is None
+    assert asyncio.run(shared_directory(named(tmp_path, (b"1:1:/missing",)))) is None
+
+
+def test_a_directory_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call goes on without it."""
+    answers = threading.Event()
+    monkeypatch.setattr("sidecall.calls.preparation._LOOK_TIME", 0.01)
+    monkeypatch.setattr("sidecall.calls.preparation._is_directory", lambda *_: answers.wait())
+    assert asyncio.run(shared_directory(named(tmp_path, (b"1:1:%s" % bytes(tmp_path),)))) is None
+    answers.set()
 
 
 async def _removed(prepared: Prepared) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 import sidecall
 from sidecall import DEVNULL, PIPE, STDOUT, NoSuchCommand, Popen, ServiceBusy, ServiceUnavailable, SidecallError
+from sidecall.client.status import calls
 from sidecall.errors import CannotExecute, UsageError
 
 if TYPE_CHECKING:
@@ -244,6 +246,29 @@ def test_it_waits_for_a_slot(serve: Callable[..., Server]) -> None:
     first.communicate()
     thread.join()
     assert found == [0]
+
+
+def test_an_interrupt_while_it_waits_for_a_slot_drops_the_call(serve: Callable[..., Server]) -> None:
+    """It is raised, and nothing of the call is left."""
+    server = serve("--allow-any", "one", "--slots", "1")
+
+    def states() -> list[str]:
+        return [call["state"] for call in json.loads(calls(str(server.path), timeout=60))]
+
+    def interrupt() -> None:
+        while "waiting" not in states():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    first = Popen("one", ["cat"], stdin=PIPE)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        Popen("one", ["true"], stdout=PIPE)
+    thread.join()
+    while states() != ["running"]:
+        time.sleep(0.01)
+    first.communicate()
 
 
 def test_many_at_once(tool: Server) -> None:
