@@ -188,6 +188,7 @@ enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_EN
     {"--no-session", "a call has no session to skip", UNSUPPORTED, "leave it out"}, \
     {"--wait", "the option has another name", UNSUPPORTED, "use `--connect-timeout SECONDS`"}, \
     {"--pod-running-timeout", "the option has another name", UNSUPPORTED, "use `--connect-timeout SECONDS`"}, \
+    {"--stdin", "stdin is always connected", UNSUPPORTED, "leave it out"}, \
     {"-c", "a service is one container's", UNSUPPORTED, "give the service of that container as NAME"}, \
     {"--container", "a service is one container's", UNSUPPORTED, "give the service of that container as NAME"}, \
     {"-f", "a service has a name", UNSUPPORTED, "run `sidecall list`, and give a NAME that it prints"}, \

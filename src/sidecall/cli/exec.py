@@ -76,6 +76,7 @@ UNSUPPORTED = (
     Unsupported("--no-session", "a call has no session to skip", "leave it out"),
     Unsupported("--wait", "the option has another name", "use `--connect-timeout SECONDS`"),
     Unsupported("--pod-running-timeout", "the option has another name", "use `--connect-timeout SECONDS`"),
+    Unsupported("--stdin", "stdin is always connected", "leave it out"),
     Unsupported("-c, --container", "a service is one container's", "give the service of that container as NAME"),
     Unsupported("-f, --filename", "a service has a name", "run `sidecall list`, and give a NAME that it prints"),
     Unsupported("-n, --namespace", "services are sockets in a directory", "set SIDECALL_DIR to that directory"),
