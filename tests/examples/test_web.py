@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import importlib.util
 import json
@@ -10,16 +11,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from conftest import Server
 
-    from conftest import Server
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "web"
 
@@ -68,6 +70,11 @@ class Web:
         self._path = path
         self.files = files
 
+    def listens(self) -> bool:
+        """Tell whether the application accepts connections by now."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            return sock.connect_ex(str(self._path)) == 0
+
     def request(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Return the status and the body of the answer."""
         with Connection(self._path) as connection:
@@ -95,56 +102,69 @@ class Web:
         return list(self.events(name))[-1]
 
 
-def make_video(directory: Path, seconds: int) -> bytes:
-    """Return a small video."""
-    source = f"testsrc=duration={seconds}:size=64x48:rate=10"
-    path = directory / "video.mkv"
+@pytest.fixture(scope="module")
+def short_video(base: Path) -> bytes:
+    """Return a video that is converted at once."""
+    path = base / "short.mkv"
+    source = "testsrc=duration=2:size=64x48:rate=10"
     subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "mpeg4", path], check=True)
     return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def short_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return a video that is converted at once."""
-    return make_video(tmp_path_factory.mktemp("video"), 2)
+def long_video(base: Path, short_video: bytes) -> bytes:
+    """Return a video that takes a minute to convert: an hour."""
+    path = base / "long.mkv"
+    repeated = ["-stream_loop", "1799", "-i", str(base / "short.mkv"), "-c", "copy", str(path)]
+    subprocess.run(["ffmpeg", "-v", "error", *repeated], check=True)
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
-def long_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return a video that takes a minute to convert."""
-    return make_video(tmp_path_factory.mktemp("video"), 3600)
+def base() -> Iterator[Path]:
+    """Return the directory of the sockets, and of the volume `files`."""
+    with tempfile.TemporaryDirectory(prefix="sidecall-test-") as name:
+        (Path(name) / "files").mkdir()
+        yield Path(name)
 
 
 @pytest.fixture
-def server(serve: Callable[..., Server], directory: Path) -> Server:
+def server(base: Path) -> Iterator[Server]:
     """Return the tool's service, for the user of this test instead of the container's."""
-    (directory / "files").mkdir(exist_ok=True)
     config = (EXAMPLE / "ffmpeg.toml").read_text()
     assert config.count("[1000]") == 1
-    (directory / "ffmpeg.toml").write_text(config.replace("[1000]", f"[{os.geteuid()}]"))
-    return serve("-v", "--config", str(directory / "ffmpeg.toml"), "--volume", f"files={directory}/files")
+    (base / "ffmpeg.toml").write_text(config.replace("[1000]", f"[{os.geteuid()}]"))
+    server = Server(("-v", "--config", str(base / "ffmpeg.toml"), "--volume", f"files={base}/files"), base)
+    yield server
+    server.stop()
 
 
-@pytest.fixture
-def web(directory: Path) -> Iterator[Web]:
-    """Return the running application."""
-    path, files = directory / "web", directory / "files"
-    files.mkdir(exist_ok=True)
+@contextlib.contextmanager
+def application(base: Path, name: str) -> Iterator[Web]:
+    """Run the application; nothing of its jobs is left after it."""
+    path, log, files = base / name, base / f"{name}.log", base / "files" / name
+    files.mkdir()
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLE), "--uds", str(path), "app:app"]
-    command += ["--timeout-graceful-shutdown", "1"]  # as in the Dockerfile: pages can be open
-    with (
-        (directory / "web.log").open("wb") as log,
-        subprocess.Popen(command, env={**os.environ, "WEB_FILES": str(files)}, stdout=log, stderr=log) as process,
-    ):
+    command += ["--timeout-graceful-shutdown", "60"]  # until it has noticed that the tests' connections are closed
+    environ = {**os.environ, "SIDECALL_DIR": str(base), "WEB_FILES": str(files)}
+    with log.open("wb") as output, subprocess.Popen(command, env=environ, stdout=output, stderr=output) as process:
         try:
-            while not path.exists():
-                assert process.poll() is None, (directory / "web.log").read_text()
+            web = Web(path, files)
+            while not web.listens():
+                assert process.poll() is None, log.read_text()
                 time.sleep(0.02)  # uvicorn does not announce that it listens
-            yield Web(path, files)
+            yield web
         finally:
             process.terminate()
-    assert list(files.glob("job-*")) == []
-    assert "Traceback" not in (directory / "web.log").read_text()
+    assert list(files.iterdir()) == []
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def web(base: Path) -> Iterator[Web]:
+    """Return the running application."""
+    with application(base, "web") as web:
+        yield web
 
 
 @pytest.mark.usefixtures("server")
@@ -198,8 +218,9 @@ def test_without_the_service_a_job_fails_with_the_reason(web: Web) -> None:
     assert (status, b"<title>" in page, b"//" in page) == (200, True, False)
 
 
-def test_jobs_end_with_the_application(server: Server, web: Web, long_video: bytes) -> None:
-    """Whatever runs when it is stopped is terminated; the fixture checks that no file is left."""
-    name = web.convert(long_video)
-    assert not next(web.events(name))["progress"]
-    server.await_log("command=convert")
+def test_jobs_end_with_the_application(server: Server, base: Path, long_video: bytes) -> None:
+    """What runs when it is stopped is terminated, and its files are removed."""
+    with application(base, "other") as web:
+        name = web.convert(long_video)
+        assert not next(web.events(name))["progress"]
+        server.await_log("command=convert")
