@@ -1,4 +1,4 @@
-"""The three streams of a call: where the command gets them from, and how what is relayed flows."""
+"""The three streams of a call: the sources of the command's descriptors, and the relayed streams."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 def _wide_pipe() -> tuple[int, int]:
-    """Return a pipe with room for more than a stream can have in flight: few switches between its two ends."""
+    """Return a pipe with room for all bytes that a stream can have in flight, so that few switches are needed."""
     readable, writable = os.pipe2(os.O_CLOEXEC)
-    with contextlib.suppress(OSError):  # a user has only so much room for pipes
+    with contextlib.suppress(OSError):  # the pipe buffers of a user are limited: pipe(7)
         fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, m.INITIAL_WINDOW)
     return readable, writable
 
@@ -38,10 +38,10 @@ class ClientStreams:
     appears there is sent as stdout. Once either ends the terminal hangs up, as one whose window was closed.
 
     Args:
-        loop: where to wait.
-        channel: the client's; passed descriptors are still in its socket.
-        modes: how each stream travels.
-        on_change: called whenever a relayed stream moved or ended.
+        loop: the event loop.
+        channel: the client's connection, whose socket holds the passed descriptors.
+        modes: the mode of each stream.
+        on_change: called whenever a relayed stream has moved bytes or ended.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ClientStreams:
 
     @property
     def moved(self) -> dict[str, int]:
-        """How many bytes of each relayed stream went through here; those of passed ones are not counted."""
+        """Bytes of each relayed stream; those of passed streams do not cross the server."""
         return {name: self._relay.moved[i] for i, name in enumerate(_NAMES) if self._modes[i] == m.RELAYED}
 
     def open_terminal(self, rows: int, columns: int, owner: int | None) -> None:
@@ -85,10 +85,10 @@ class ClientStreams:
             set_size(self._terminal, rows, columns)
 
     def open(self, *, wants_stdin: bool) -> Sources:
-        """Return where the command gets its streams from; `close_ends` once it has them.
+        """Return the sources of the command's streams; call `close_ends` when the command has them.
 
         Raises:
-            OSError: no room for another descriptor.
+            OSError: this process has no descriptor left.
         """
         if self.has_terminal:
             return self._ends[0], self._ends[0], SAME_AS_STDOUT
@@ -98,12 +98,12 @@ class ClientStreams:
         )
 
     def close_ends(self) -> None:
-        """Close the command's ends of relayed streams here: the command has them now, or never will."""
+        """Close the command's ends of relayed streams: it has them, or will not start."""
         while self._ends:
             os.close(self._ends.pop())
 
     def start(self) -> None:
-        """Let the streams flow: the command has been executed."""
+        """Start to relay: the command has been executed."""
         self._relay.start()
 
     def receive(self, message: StreamMessage) -> None:
@@ -114,11 +114,11 @@ class ClientStreams:
 
     @property
     def are_drained(self) -> bool:
-        """Tell whether the client has been sent all output, or has closed the connection."""
+        """Return whether all output has been sent to the client, or the client has disconnected."""
         return self._channel.broken or not self._relay.reading
 
     def end_idle(self) -> None:
-        """End each output stream from which nothing came although the client had room for it."""
+        """End each output stream that was idle although the client had credit."""
         self._relay.end_idle_sources()
 
     def close(self) -> None:

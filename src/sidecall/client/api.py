@@ -1,4 +1,4 @@
-"""The library: one call, in the shape of `subprocess.run`. `aio` is its twin for asyncio."""
+"""The library: make one call, with the interface of `subprocess.run`. `aio` has the same for asyncio."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ DEVNULL = -3
 """The command gets no such stream."""
 
 _LONGEST_TIME = 1e9
-"""Seconds, 30 years: as on the command line."""
+"""Seconds: 30 years, as on the command line."""
 
 
 class CallFailed(SidecallError):
-    """A command that did not return 0, where `check` was asked for.
+    """Raised with `check=True` if the command did not exit with 0.
 
     Attributes:
-        completed: how it ended, and what it had written.
+        completed: how the call ended, with the captured output.
     """
 
     def __init__(self, completed: CompletedCall) -> None:
@@ -56,7 +56,7 @@ class CallFailed(SidecallError):
 
 @dataclass(frozen=True)
 class CompletedCall:
-    """How a call ended, and what was captured of it (None where nothing was)."""
+    """How a call ended, and the captured output of each stream; None if it was not captured."""
 
     outcome: Outcome
     stdout: bytes | None = None
@@ -64,7 +64,7 @@ class CompletedCall:
 
     @property
     def returncode(self) -> int:
-        """The exit code, or minus the signal's number, as `subprocess` has it."""
+        """The exit code, or the negative number of the signal, as in `subprocess`."""
         return -self.outcome.value if self.outcome.kind == SIGNALED else self.outcome.exit_code
 
 
@@ -87,29 +87,29 @@ def run(
 ) -> CompletedCall:
     """Run a command of a service and wait for its end.
 
-    An exception on the way, KeyboardInterrupt for one, cancels the call, and is raised once nothing of it is left
-    running; a second one at once.
+    An exception meanwhile, such as KeyboardInterrupt, cancels the call. It is raised when all processes of the call
+    have been terminated; a second exception is raised at once.
 
     Args:
         service: the service's name, or the path of its socket.
         command: the command's name and its arguments.
         input: bytes for its stdin.
-        capture_output: return its stdout and stderr instead of passing them on.
+        capture_output: return its stdout and stderr.
         stdin: a descriptor, a file with one, `DEVNULL`, or None for this process' own.
         stdout: likewise; or `PIPE`, to return it.
         stderr: likewise; or `STDOUT`, for where stdout goes.
-        cwd: the working directory, if the service lets callers choose; a relative one is relative to this process'.
-        env: variables for the command, if the service lets callers set them.
-        timeout: seconds that the command may run. Time in the queue does not count.
+        cwd: the working directory, relative to this process'; the command's configuration must allow it.
+        env: variables for the command; its configuration must allow them.
+        timeout: seconds that the command can run; time in the queue does not count.
         connect_timeout: seconds to wait for the service to start.
         queue: whether the call can wait in the service's queue.
         relay: relay the streams instead of passing descriptors.
-        check: raise `CallFailed` unless the command returns 0.
+        check: raise `CallFailed` unless the command exits with 0.
 
     Raises:
         CallFailed: see `check`.
-        ConnectionLost: the connection broke: whether and how the command ended is unknown.
-        UsageError: an argument makes no sense; nothing was started.
+        ConnectionLost: the connection was lost: the exit status of the command is unknown.
+        UsageError: an argument is invalid; nothing was started.
         SidecallError: the call was refused; nothing was started.
     """
     with named_service(service) as path, Streams() as streams:
@@ -143,7 +143,7 @@ def request_for(
     """Return the request for a call at the socket `path`; see `run` for the other arguments.
 
     Raises:
-        UsageError: there is no command, or it is one text, which nothing here would split; or a time is none.
+        UsageError: the command is missing or not a list, or a time is invalid.
     """
     for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
         if seconds is not None and not 0 <= seconds < _LONGEST_TIME:
@@ -194,9 +194,9 @@ def descriptor(given: int | HasFileno) -> int:
 
 
 class Streams:
-    """The streams of one call. It keeps what goes in and what is captured in files that live in memory.
+    """The streams of one call. Input and captured output are files in memory (memfd_create(2)).
 
-    The command reads and writes these directly: no pipe can fill up, and nobody has to read while it runs.
+    The command reads and writes these directly, so no pipe can fill up while it runs.
     """
 
     def __init__(self) -> None:
@@ -215,8 +215,8 @@ class Streams:
         """Return the descriptors for the command; see `run` for the arguments.
 
         Raises:
-            UsageError: two of them contradict each other, or one is not open.
-            OSError: this process can have no more descriptors.
+            UsageError: two arguments exclude each other, or a descriptor is not open.
+            OSError: this process has no descriptor left.
         """
         if input is not None and stdin is not None:
             raise UsageError("`input` is the command's stdin: there cannot be another")
@@ -229,7 +229,7 @@ class Streams:
         return first, second, second if stderr == STDOUT else self._end(2, stderr)
 
     def captured(self, stream: int) -> bytes | None:
-        """Return what the command wrote to a stream, if it was captured."""
+        """Return the captured output of a stream; None if it was not captured."""
         fd = self._memory.get(stream)
         if fd is None:
             return None

@@ -42,10 +42,15 @@ class Output:
         inside: a descriptor of the directory that the command writes to; likewise.
         uids: the users that it can belong to.
         copies: whether it is copied into place, not renamed.
+        shown: what stands for the name in messages if it is secret; empty if it is not.
     """
 
-    def __init__(self, parent: int, name: bytes, inside: int, uids: Iterable[int], *, copies: bool) -> None:
+    def __init__(
+        self, parent: int, name: bytes, inside: int, uids: Iterable[int], *, copies: bool, shown: str = ""
+    ) -> None:
         self.name = name
+        self.shown = shown or repr(os.fsdecode(name))
+        self._is_secret = bool(shown)
         self._parent = parent
         self._inside = inside
         self._uids = frozenset(uids)
@@ -85,22 +90,21 @@ class Output:
             fd = os.open(self.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._inside)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link, a socket
-                raise OutputFailed(f"{os.fsdecode(self.name)!r} is not a regular file") from None
+                raise OutputFailed(f"{self.shown} is not a regular file") from None
             raise
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in self._uids:
             os.close(fd)
-            raise OutputFailed(f"{os.fsdecode(self.name)!r} is not a regular file of the command's user")
+            raise OutputFailed(f"{self.shown} is not a regular file of the command's user")
         return fd
 
     def _missing(self) -> str:
         """Return which file is missing, and which exist: many programs add a suffix to the name that they are given."""
-        expected = os.fsdecode(self.name)
         found = sorted(os.listdir(self._inside))
-        if not found:
-            return f"the command did not write {expected!r}"
+        if not found or self._is_secret:
+            return f"the command did not write {self.shown}"
         shown = ", ".join(map(repr, found[:_MAX_SHOWN])) + (", …" if len(found) > _MAX_SHOWN else "")
-        return f"the command wrote {shown}, not {expected!r}"
+        return f"the command wrote {shown}, not {self.shown}"
 
     def _keep_attributes(self, fd: int) -> None:
         """Give the file the mode and the owner of the one that it takes the place of."""
@@ -109,7 +113,7 @@ class Output:
         except FileNotFoundError:
             return
         if not stat.S_ISREG(old.st_mode):
-            raise OutputFailed(f"{os.fsdecode(self.name)!r} has become something that is not a regular file")
+            raise OutputFailed(f"{self.shown} has become something that is not a regular file")
         own = f"/proc/self/fd/{fd}"
         for uid, gid in ((old.st_uid, -1), (-1, old.st_gid)):
             with contextlib.suppress(PermissionError):

@@ -167,7 +167,7 @@ class Paths:
             except OutputFailed as error:
                 return str(error)
             except OSError as error:
-                return f"cannot create {os.fsdecode(output.name)!r}: {error.strerror}"
+                return f"cannot create {output.shown}: {error.strerror}"
         return ""
 
     def _check_volume(self, parameter: PathRule, volume: Volume) -> None:
@@ -210,7 +210,8 @@ class Paths:
             self._check_permission(parent, os.W_OK | os.X_OK)
         directory, inside = _own_path(type(place)(place.volume, above)), parent
         if self._private is not None and self._scratch is not None and parameter.atomic:
-            directory, inside = self._stage(place.volume, parent, name)
+            shown = MASK if parameter.secret else ""
+            directory, inside = self._stage(place.volume, parent, name, shown)
         if self._holds and parameter.pin:
             directory = self._link(b"at", self._name_of(inside))
         return os.path.join(directory, name)
@@ -220,7 +221,7 @@ class Paths:
         if self._owner is None and not os.access(f"/proc/self/fd/{fd}", mode, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    def _stage(self, volume: Volume, parent: int, name: bytes) -> tuple[bytes, int]:
+    def _stage(self, volume: Volume, parent: int, name: bytes, shown: str) -> tuple[bytes, int]:
         """Return the directory that an atomic output is made in: its path, and a descriptor."""
         assert self._private is not None and self._scratch is not None  # noqa: S101, PT018 as the caller knows
         staged = None if volume.copies else self._stage_on_volume(volume)
@@ -233,7 +234,7 @@ class Paths:
         if self._owner is not None:
             os.chown(inside, *self._owner)
         uids = {os.geteuid(), os.geteuid() if self._owner is None else self._owner[0]}
-        self._outputs.append(Output(parent, name, inside, uids, copies=staged is None))
+        self._outputs.append(Output(parent, name, inside, uids, copies=staged is None, shown=shown))
         return path, inside
 
     def _stage_on_volume(self, volume: Volume) -> tuple[bytes, int] | None:

@@ -275,6 +275,10 @@ def _directory(table: Table, parameters: Mapping[str, Parameter]) -> Group | Non
     for parameter in (parameters[name] for name in sorted(directory.names & parameters.keys())):
         if parameter.type == "flag" or (parameter.optional and parameter.default is None):
             table.fail("cwd", f"only parameters that are always there, but {{{parameter.name}}} is optional", text)
+        if parameter.secret:
+            table.fail(
+                "cwd", f"no secret parameters, since errors name the directory, but {{{parameter.name}}} is secret"
+            )
     (literal, name), *rest = directory.words[0].pieces
     beside = os.path.join(os.path.dirname(os.path.abspath(table.file)), literal) if literal else ""
     return Group((Word(((beside, name), *rest)),))

@@ -175,7 +175,9 @@ def _declared_as(declared: Mapping[str, Parameter], word: bytes, command: str) -
     )  # a long name is not compared with others: that takes seconds
     hint = f"`{command} --help` says what it takes"
     if not text.startswith("--"):
-        raise UsageError(f"unexpected argument {text!r}: parameters are given as --name value", hint)
+        is_secret = any(parameter.secret for parameter in declared.values())  # it can be a part of a value
+        shown = MASK if is_secret else repr(text)
+        raise UsageError(f"unexpected argument {shown}: parameters are given as --name value", hint)
     parameter = declared.get(text[2:]) if len(word) <= _SHOWN else None
     if parameter is None:
         near = difflib.get_close_matches(text[2:], declared, 1)

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 _SHOWN = 3
 """Calls that are named as those that hold the slots."""
 
-TOO_MANY = ("this user has too many connections to the service", "try again later")
-
 _LARGE = 64 * 1024
 """Bytes of a call after which the heap is trimmed: glibc keeps the free pages below a block that is in use."""
 
@@ -172,7 +170,10 @@ class CallService:
             if self._admission.closed:
                 raise ServiceBusy(*SHUTTING_DOWN)
             if self._connections[key] > self.config.per_caller:
-                raise ServiceBusy(*TOO_MANY)
+                reason = (
+                    f"uid {owner.peer.uid} has {self.config.per_caller} connections to the socket {listener} already"
+                )
+                raise ServiceBusy(reason, "try again later, or raise `per-caller` in the service configuration")
             session.offer()
         except SidecallError as error:
             session.refuse(error, at_once=self._connections[key] > 2 * self.config.per_caller)
@@ -186,7 +187,10 @@ class CallService:
             ServiceBusy: it would be more than `bytes_per_caller`.
         """
         if self._bytes[owner.key] + size > self.config.bytes_per_caller:
-            raise ServiceBusy("the calls of this user hold too much of the server's memory", "try again later")
+            reason = (
+                f"the calls of uid {owner.peer.uid} at the socket {owner.listener} hold all the bytes that they can"
+            )
+            raise ServiceBusy(reason, "try again later, or raise `bytes-per-caller` in the service configuration")
         self._bytes[owner.key] += size
 
     def log_refusal(self, owner: Owner, error: SidecallError) -> None:

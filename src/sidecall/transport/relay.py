@@ -1,6 +1,6 @@
 """Relayed streams of one call: DATA, EOF, WINDOW and STOP between a channel and descriptors.
 
-Both sides use it: the caller reads stdin and writes stdout and stderr, the service does the reverse.
+The client reads stdin and writes stdout and stderr; the server does the reverse.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ if TYPE_CHECKING:
     StreamMessage = Data | Eof | Window | Stop
 
 _GRANT_AT = INITIAL_WINDOW // 4
-"""Bytes consumed before they are granted again: few WINDOW frames, and three quarters still under way."""
+"""Bytes consumed before they are granted again: few WINDOW frames, with three quarters of the window in flight."""
 
 
 class Relay:
-    """The relayed streams of one side of a call. It owns the descriptors that it is given.
+    """The relayed streams on one side of a call. It closes the descriptors that it gets.
 
     Args:
-        loop: where to wait.
-        channel: where the messages go.
-        on_change: called whenever a stream moved or ended.
-        hang_ups: reports the readers that close their end while nothing is written to them, once the streams flow;
-            without it only a write finds out.
+        loop: the event loop.
+        channel: sends the messages.
+        on_change: called whenever a stream has moved bytes or ended.
+        hang_ups: reports readers that close their end while nothing is written to them; None: only a write detects it.
 
     Attributes:
-        errors: by which streams broke off before their end; EPIPE means that a reader has closed its end.
-        moved: bytes that were read or written, of each stream.
+        errors: the error that ended a stream early, by stream; EPIPE if its reader has closed its end.
+        moved: bytes read or written, by stream.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Relay:
         self.moved = [0, 0, 0]
 
     def read_from(self, stream: int, fd: int, *, nonblocking: bool = False) -> None:
-        """Send what `fd` gives, to its end."""
+        """Read `fd` to its end and send that."""
         self._sources[stream] = Source(
             self._loop,
             fd,
@@ -68,7 +67,7 @@ class Relay:
         )
 
     def write_to(self, stream: int, fd: int, *, nonblocking: bool) -> None:
-        """Write what arrives to `fd`, and close it at the end."""
+        """Write received bytes to `fd`, and close it at their end."""
         self._consumed[stream] = 0
         self._sinks[stream] = Sink(
             self._loop,
@@ -79,7 +78,7 @@ class Relay:
         )
 
     def start(self) -> None:
-        """Let the streams flow; the protocol allows it once the command has started."""
+        """Start to read and write; the protocol allows that once the command has started."""
         if self._hang_ups is not None:
             for sink in self._sinks.values():
                 self._hang_ups.add_writer(sink.fd, sink.on_hang_up)
@@ -109,23 +108,23 @@ class Relay:
         return any(not sink.closed for sink in self._sinks.values())
 
     def end_idle_sources(self) -> None:
-        """End each source whose reader has room for more: nothing came although it could."""
+        """End each source whose receiver has credit left: nothing was read although it could be sent."""
         for stream, source in self._sources.items():
             if not source.closed and self._channel.connection.credit(stream):
                 source.close()
                 self._on_end(stream, None)
 
     def has_lost(self, stream: int) -> bool:
-        """Tell whether bytes of a stream arrived and were not written."""
+        """Return whether received bytes of a stream were not written."""
         return stream in self._sinks and self._sinks[stream].lost
 
     def break_off(self, error: OSError) -> None:
-        """Write no more to any sink that has not ended, because of `error`."""
+        """End each open sink with `error`; its pending bytes are dropped."""
         for sink in self._sinks.values():
             sink.break_off(error)
 
     def finish(self) -> None:
-        """Read no more, and end each sink once what arrived is written: the call is over."""
+        """Stop reading, and end each sink when its pending bytes are written: the call has ended."""
         for source in self._sources.values():
             source.close()
         for sink in self._sinks.values():
