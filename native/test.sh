@@ -29,7 +29,7 @@ else
     python=$(tools/venv.sh "$python" dev)/bin/python
 fi
 unset PYTHONPATH
-SIDECALL_TEST_CLIENT=$out/sidecall-sanitized "$python" -m pytest -q -m "not long" tests/cli/test_exec.py \
+SIDECALL_TEST_CLIENT=$out/sidecall-sanitized "$python" -m pytest -q tests/cli/test_exec.py \
     tests/cli/test_connect.py tests/cli/test_policy.py tests/cli/test_clients.py tests/cli/test_relay.py \
     tests/cli/test_terminal.py "$@"
 SIDECALL_SUPERVISOR=$out/supervisor-sanitized "$python" -m pytest -q \

@@ -43,6 +43,9 @@ built_wheel() { # print the path of the wheel; build it if the sources have chan
     echo "$out"/*.whl
 }
 
+mkdir -p build/venvs
+exec 9>"$venv.lock" # two runs can want it at once
+flock 9
 [[ $group == build ]] && wheel='' || wheel=$(built_wheel)
 stamp=$({ "$python" -VV; cat pyproject.toml; [[ -z $wheel ]] || cat "$wheel"; } | sha256sum)
 if [[ ! -e $venv/stamp || $(<"$venv/stamp") != "$stamp" ]]; then
@@ -53,6 +56,6 @@ if [[ ! -e $venv/stamp || $(<"$venv/stamp") != "$stamp" ]]; then
         [[ -z $wheel ]] ||
             "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel"
         echo "$stamp" >"$venv/stamp"
-    } >&2
+    } >&2 9>&-
 fi
 echo "$venv"
