@@ -87,7 +87,7 @@ def test_parameters_become_words(kit: Server, sidecall: Run, directory: Path) ->
     [
         (("words",), 64, "--in is missing"),
         (("words", "--in"), 64, "--in needs a value"),
-        (("words", "--in", "x", "--in", "y"), 64, "--in is given 2 times, but may be given once"),
+        (("words", "--in", "x", "--in", "y"), 64, "--in is given 2 times, expected once"),
         (("words", "--in", "x", "--count", "ten"), 64, "--count must be a whole number: 'ten'"),
         (("words", "--in", "x", "--count", "10"), 64, "--count must be at most 9: '10'"),
         (("words", "--in", "x", "--tag", "A"), 64, "--tag must match [a-z ]+: 'A'"),

@@ -181,7 +181,7 @@ class Paths:
         if parameter.access == "write" and not volume.writable:
             raise CallDenied(
                 f"--{parameter.name} is written, and the volume {volume.name} is only read here",
-                'the service\'s configuration would have to say `access = "write"` for the volume',
+                'set `access = "write"` for the volume in the service configuration',
                 rule=f"volumes.{volume.name}.access",
             )
 

@@ -138,13 +138,13 @@ def parse(
     for name, parameter in declared.items():
         values = given.setdefault(name, [])
         if len(values) > 1 and not parameter.repeatable:
-            raise UsageError(f"--{name} is given {len(values)} times, but may be given once")
+            raise UsageError(f"--{name} is given {len(values)} times, expected once")
         if len(values) > parameter.max_count:
-            raise UsageError(f"--{name} is given {len(values)} times, but may be given {parameter.max_count} times")
+            raise UsageError(f"--{name} is given {len(values)} times, expected at most {parameter.max_count}")
         if not values and parameter.default is not None:
             values.append(parameter.check(parameter.default.encode(), base))
         if not values and not parameter.optional and parameter.type != "flag":
-            raise UsageError(f"--{name} is missing", f"`{command} --help` says what it takes")
+            raise UsageError(f"--{name} is missing", f"`{command} --help` lists its parameters")
     return {name: tuple(values) for name, values in given.items()}
 
 
@@ -173,7 +173,7 @@ def _declared_as(declared: Mapping[str, Parameter], word: bytes, command: str) -
     text = word[:_SHOWN].decode(
         errors="backslashreplace"
     )  # a long name is not compared with others: that takes seconds
-    hint = f"`{command} --help` says what it takes"
+    hint = f"`{command} --help` lists its parameters"
     if not text.startswith("--"):
         is_secret = any(parameter.secret for parameter in declared.values())  # it can be a part of a value
         shown = MASK if is_secret else repr(text)

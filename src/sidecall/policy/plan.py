@@ -118,7 +118,7 @@ def declared_command(service: Service, name: str) -> Command:
     if command is None:
         raise NoSuchCommand(
             f"{service.name} has no command {name!r}",
-            f"`sidecall describe {service.name}` lists what it has",
+            f"`sidecall describe {service.name}` lists its commands",
             rule=service.withheld.get(name, "commands"),
         )
     return command
@@ -153,13 +153,13 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
         if os.fsdecode(variable) not in command.pass_environment:
             raise CallDenied(
                 f"{command.name} does not take {os.fsdecode(variable)} from a caller's environment",
-                "the service's configuration would have to name it under `pass-env`",
+                "add it to `pass-env` of the command in the service configuration",
                 rule=f"commands.{command.name}.pass-env",
             )
     if call.directory and not command.pass_directory:
         raise CallDenied(
             f"{command.name} does not let a caller choose its working directory",
-            "call without `--cwd`, or have the service's configuration say `pass-cwd = true`",
+            "call without `--cwd`, or set `pass-cwd = true` for the command in the service configuration",
             rule=f"commands.{command.name}.pass-cwd",
         )
     if options.terminal is not None and not command.terminal:
