@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from containers.pod import Engine
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]  # the first test can have to build the executable
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kubernetes"
 IMAGE = "localhost/sidecall:latest"

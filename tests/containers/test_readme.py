@@ -14,7 +14,7 @@ from containers.pod import Compose
 if TYPE_CHECKING:
     from containers.pod import Engine
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]  # the first test can have to build the executable
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -243,8 +243,6 @@ def _cannot_listen(path: str, error: OSError) -> ConfigError:
         return ConfigError(f"cannot listen on {path}: {reason}", f"run `chown {os.geteuid()} {directory}` as root")
     if error.errno in _NO_SOCKETS_HERE:
         hint = "this file system cannot hold sockets: mount a volume of the host's own file system, or a tmpfs"
-    elif error.errno == errno.EACCES:
-        hint = f"run `chown {os.geteuid()} {os.path.dirname(path)}` as root, or serve as the owner of that directory"
     elif error.errno == errno.EROFS:
         hint = "mount the volume writable in the server's container; clients can mount it read-only"
     elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
