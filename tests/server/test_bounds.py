@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -177,7 +178,9 @@ def test_a_successor_keeps_its_socket_and_its_lock(configured: Callable[..., Ser
     first = configured("")
     for name in ("x.sock", "x.sock.lock"):
         (first.path.parent / name).unlink()
+    first.process.send_signal(signal.SIGSTOP)  # or it can be quicker, and takes its place again
     second = configured("")
+    first.process.send_signal(signal.SIGCONT)
     assert first.process.wait(30) == 75
     assert second.path.exists()
     assert second.path.with_name("x.sock.lock").exists()

@@ -146,7 +146,7 @@ def test_a_call_is_answered_in_order(tool: Server) -> None:
     assert [type(message) for message in answers(tool, HELLO, TRUE)] == [m.Hello, m.Started, m.Exit]
 
 
-@pytest.mark.parametrize("then", [b"\xff" * 9, encode(m.Signal(9)), encode(m.Window(0, 1)), encode(m.Data(1, b"x"))])
+@pytest.mark.parametrize("then", [b"\xff" * 9, encode(m.Signal(11)), encode(m.Window(0, 1)), encode(m.Data(1, b"x"))])
 def test_a_violation_in_mid_call_cancels_it(tool: Server, then: bytes) -> None:
     """A caller that breaks the protocol while its command runs loses the command."""
     last = answers(tool, HELLO, SLEEP, then=then)[-1]
@@ -172,7 +172,7 @@ def test_what_was_refused_is_never_started(tool: Server, tmp_path: Path) -> None
         sock.connect(str(tool.path))
         sock.sendall(connection.send(HELLO) + connection.send(call))
         tool.await_log("command=touch")
-        sock.sendall(encode(m.Signal(9)))
+        sock.sendall(encode(m.Signal(11)))
         ping(str(tool.path))  # answered after the server has read that
         os.kill(forkserver, signal.SIGCONT)
         heard = b""
