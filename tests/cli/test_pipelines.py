@@ -72,8 +72,11 @@ def test_two_that_wait_start_together(one_slot: Server, mode: tuple[str, ...]) -
     define = f'call() {{ {CLIENT} exec {" ".join(mode)} one "$@"; }}\n'
     waiting = subprocess.Popen(["bash", "-c", define + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert waiting.stderr is not None
-    for _ in range(2):
-        assert b"waiting for a slot" in waiting.stderr.readline()
+    queued = 0
+    while queued < 2:
+        line = waiting.stderr.readline()
+        assert line, "a client has ended"
+        queued += b"waiting for a slot" in line
     holder.communicate(b"\n")
     assert end(waiting)[:2] == (0, b"%d\n" % SIZE)
     assert one_slot.process.poll() is None
