@@ -30,6 +30,8 @@ enum {
     MESSAGE_STATUS = 20,
     MESSAGE_CALLS = 21,
     MESSAGE_CANCEL = 22,
+    MESSAGE_FOLLOW = 23,
+    MESSAGE_REMOVE = 24,
     MESSAGE_NOTICE = 128,
 };
 
@@ -57,6 +59,7 @@ enum {
     ENDED_SIGNALED = 1,
     ENDED_TIMED_OUT = 2,
     ENDED_OUTPUT_FAILED = 3,
+    ENDED_LOST = 4,
 };
 
 enum {
@@ -110,9 +113,11 @@ static const struct layout {
     [17] = {"Pong", 65536, "l", {[STATE_READY] = 1 + STATE_READY}},
     [18] = {"Describe", 65536, "s", {0}},
     [19] = {"Description", 1048576, "s", {[STATE_READY] = 1 + STATE_READY}},
-    [20] = {"Status", 65536, "", {0}},
+    [20] = {"Status", 65536, "1", {0}},
     [21] = {"Calls", 16777216, "s", {[STATE_READY] = 1 + STATE_READY}},
     [22] = {"Cancel", 65536, "t", {0}},
+    [23] = {"Follow", 65536, "t1118", {0}},
+    [24] = {"Remove", 65536, "t", {0}},
     [128] = {"Notice", 65536, "tt", {[STATE_READY] = 1 + STATE_READY, [STATE_WAITING] = 1 + STATE_WAITING, [STATE_RUNNING] = 1 + STATE_RUNNING}},
 };
 
@@ -124,6 +129,7 @@ static const struct layout {
 #define OPTION_STDERR_PIPE "stderr-pipe"
 #define OPTION_TERMINAL "terminal"
 #define OPTION_TERM "term"
+#define OPTION_DETACH "detach"
 #define DETAIL_CORE_DUMPED "core-dumped"
 #define DETAIL_STOPPED "stopped"
 #define DETAIL_TERMINATED "terminated"
@@ -146,10 +152,11 @@ static const struct layout {
 #define OUTCOME_OUTPUT_FAILED "output-failed"
 #define OUTCOME_REFUSED "refused"
 #define OUTCOME_LOST "lost"
+#define OUTCOME_DETACHED "detached"
 
-static const char *const STOPPED_BY[] = {"client", "timeout", "operator", "shutdown"};
+static const char *const STOPPED_BY[] = {"client", "timeout", "operator", "shutdown", "limit"};
 
-enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
+enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_ENV, EXEC_OPTION_ENV_FILE, EXEC_OPTION_TIMEOUT, EXEC_OPTION_CONNECT_TIMEOUT, EXEC_OPTION_NO_QUEUE, EXEC_OPTION_NO_STDIN, EXEC_OPTION_RELAY, EXEC_OPTION_DIE_WITH_PARENT, EXEC_OPTION_OUTCOME_FD, EXEC_OPTION_DETACH, EXEC_OPTION_ID, EXEC_OPTION_QUIET, EXEC_OPTION_VERBOSE, EXEC_OPTION_HELP };
 #define EXEC_OPTIONS \
     {"-i", NULL, EXEC_OPTION_INTERACTIVE, NULL}, \
     {"--interactive", NULL, EXEC_OPTION_INTERACTIVE, NULL}, \
@@ -168,15 +175,16 @@ enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_EN
     {"--relay", NULL, EXEC_OPTION_RELAY, NULL}, \
     {"--die-with-parent", NULL, EXEC_OPTION_DIE_WITH_PARENT, NULL}, \
     {"--outcome-fd", "N", EXEC_OPTION_OUTCOME_FD, NULL}, \
+    {"-d", NULL, EXEC_OPTION_DETACH, NULL}, \
+    {"--detach", NULL, EXEC_OPTION_DETACH, NULL}, \
+    {"--id", "ID", EXEC_OPTION_ID, NULL}, \
     {"-q", NULL, EXEC_OPTION_QUIET, NULL}, \
     {"--quiet", NULL, EXEC_OPTION_QUIET, NULL}, \
     {"-v", NULL, EXEC_OPTION_VERBOSE, NULL}, \
     {"--verbose", NULL, EXEC_OPTION_VERBOSE, NULL}, \
     {"-h", NULL, EXEC_OPTION_HELP, NULL}, \
     {"--help", NULL, EXEC_OPTION_HELP, NULL}, \
-    {"-d", "a call ends with its client", UNSUPPORTED, "run the client in the background: `nohup sidecall exec ... &`"}, \
-    {"--detach", "a call ends with its client", UNSUPPORTED, "run the client in the background: `nohup sidecall exec ... &`"}, \
-    {"--detach-keys", "a call cannot be detached", UNSUPPORTED, "run the client in `tmux` or `screen`"}, \
+    {"--detach-keys", "only a call made with `-d` goes on without its client", UNSUPPORTED, "run the client in `tmux` or `screen`, or use `-d` and `sidecall attach`"}, \
     {"-u", "the service decides as which user a command runs", UNSUPPORTED, "set `user` of the command in the service configuration, or call a service of that user"}, \
     {"--user", "the service decides as which user a command runs", UNSUPPORTED, "set `user` of the command in the service configuration, or call a service of that user"}, \
     {"--privileged", "a command has the privileges of its server", UNSUPPORTED, "give them to the container of the service, and declare only commands that need them"}, \
@@ -214,6 +222,8 @@ enum { EXEC_OPTION_INTERACTIVE, EXEC_OPTION_TTY, EXEC_OPTION_CWD, EXEC_OPTION_EN
     "  --relay                    relay the streams instead of passing their descriptors\n" \
     "  --die-with-parent          cancel the call when the parent process exits\n" \
     "  --outcome-fd N             write the outcome to descriptor N, as one line of JSON\n" \
+    "  -d, --detach               print the call's id once COMMAND has started, and exit; see `sidecall wait`\n" \
+    "  --id ID                    with -d: the call's id; COMMAND is started at most once by it\n" \
     "  -q, --quiet                print neither waiting calls nor notices of the server\n" \
     "  -v, --verbose              print each step to stderr\n" \
     "  -h, --help                 print this text\n"
@@ -265,6 +275,10 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
     "  doctor      find out why a service cannot be reached\n" \
     "  status      list the calls of a service\n" \
     "  kill        cancel calls\n" \
+    "  wait        wait for the end of a detached call, and exit as its command did\n" \
+    "  attach      follow a detached call: its output, then its end\n" \
+    "  logs        print the output of a detached call\n" \
+    "  rm          remove the records of calls that have ended\n" \
     "  serve       serve commands, or one program per connection\n" \
     "  connect     run a program on a connection to a bridge\n" \
     "  install     copy this executable to a volume, for containers without Python\n" \
@@ -337,6 +351,10 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define WAITING_FOR_SLOT_TEXT "waiting for a slot of %s, %llu ahead"
 #define PARENT_ENDED_TEXT "the parent process has ended before the call"
 #define PARENT_ENDED_HINT "nothing was started"
+#define ID_WITHOUT_DETACH_TEXT "--id goes with -d"
+#define ID_WITHOUT_DETACH_HINT "to follow a call that was made, use `sidecall attach %s ID`"
+#define TERMINAL_DETACHED_TEXT "-t does not go with -d"
+#define TERMINAL_DETACHED_HINT "leave `-t` out: the output of a detached call is recorded"
 #define OUTCOME_FD_CLOSED_TEXT "--outcome-fd %s: this descriptor is not open"
 #define OUTCOME_FD_CLOSED_HINT "open it with `%s>FILE`"
 #define OUTCOME_NOT_WRITTEN_TEXT "cannot write the outcome to descriptor %s: %s"
@@ -368,6 +386,8 @@ enum { PING_OPTION_CONNECT_TIMEOUT, PING_OPTION_TIMEOUT, PING_OPTION_QUIET, PING
 #define PROGRAM_MISSING_HINT "usage: %s"
 #define SERVICE_MISSING_TEXT "missing service"
 #define SERVICE_MISSING_HINT "usage: %s"
+#define CALL_MISSING_TEXT "missing call"
+#define CALL_MISSING_HINT "usage: %s"
 #define COMMAND_MISSING_TEXT "missing command"
 #define COMMAND_MISSING_HINT "usage: %s"
 #define ANSWER_UNEXPECTED_TEXT "the server answered %s with %s"

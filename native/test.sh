@@ -31,6 +31,6 @@ fi
 unset PYTHONPATH
 SIDECALL_TEST_CLIENT=$out/sidecall-sanitized "$python" -m pytest -q tests/cli/test_exec.py \
     tests/cli/test_connect.py tests/cli/test_policy.py tests/cli/test_clients.py tests/cli/test_relay.py \
-    tests/cli/test_terminal.py "$@"
+    tests/cli/test_terminal.py tests/cli/test_detached.py "$@"
 SIDECALL_SUPERVISOR=$out/supervisor-sanitized "$python" -m pytest -q \
     tests/supervise tests/server/test_lifecycle.py tests/server/test_session.py "$@"

@@ -120,7 +120,7 @@ def words() -> str:
     rows |= {f"OPTION_{constant(name.decode())}": name.decode() for name in options.CALL_OPTIONS}
     for entries in (options.EXIT_DETAILS, options.PONG_DETAILS):
         rows |= {f"DETAIL_{constant(name.decode())}": name.decode() for name in entries}
-    kinds = ("EXITED", "SIGNALED", "TIMED_OUT", "OUTPUT_FAILED", "REFUSED", "LOST")
+    kinds = ("EXITED", "SIGNALED", "TIMED_OUT", "OUTPUT_FAILED", "REFUSED", "LOST", "DETACHED")
     rows |= {f"OUTCOME_{kind}": getattr(outcome, kind) for kind in kinds}
     stopped = ", ".join(literal(name) for name in options.STOPPED_BY)
     return (

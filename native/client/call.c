@@ -96,6 +96,10 @@ static void on_started(struct call *call, struct reader payload)
         return;
     }
     memcpy(call->id, id.bytes, id.length);
+    if (call->request.detach != NULL) {
+        call->outcome.kind = KIND_DETACHED;
+        return;
+    }
     if (call->verbose)
         say("started as call %.*s", (int)call->id_length, call->id);
     if (call->request.timeout > 0)

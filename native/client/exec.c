@@ -76,13 +76,24 @@ static bool keep_outcome_fd(int *fd)
 
 static bool prepare_request(struct request *request, char **arguments)
 {
-    const char *const *values = given.values, *directory = values[EXEC_OPTION_CWD];
+    const char *const *values = given.values, *id = values[EXEC_OPTION_ID], *directory = values[EXEC_OPTION_CWD];
     if (arguments[0] == NULL || arguments[1] == NULL) {
         fail(EXIT_USAGE, "%s", arguments[0] == NULL ? SERVICE_MISSING_TEXT : COMMAND_MISSING_TEXT);
         return hint(COMMAND_MISSING_HINT, EXEC_USAGE);
     }
     request->path = socket_path(arguments[0]);
-    if (request->path == NULL || !add_variables(&given.all[EXEC_OPTION_ENV_FILE], &given.all[EXEC_OPTION_ENV], &request->variables))
+    if (request->path == NULL)
+        return false;
+    if (id != NULL && !is_given(EXEC_OPTION_DETACH)) {
+        fail(EXIT_USAGE, ID_WITHOUT_DETACH_TEXT);
+        return hint(ID_WITHOUT_DETACH_HINT, arguments[0]);
+    }
+    if (is_given(EXEC_OPTION_DETACH) && is_given(EXEC_OPTION_TTY)) {
+        fail(EXIT_USAGE, TERMINAL_DETACHED_TEXT);
+        return hint(TERMINAL_DETACHED_HINT);
+    }
+    request->detach = !is_given(EXEC_OPTION_DETACH) ? NULL : id != NULL ? id : "";
+    if (!add_variables(&given.all[EXEC_OPTION_ENV_FILE], &given.all[EXEC_OPTION_ENV], &request->variables))
         return false;
     request->directory = directory != NULL ? absolute(directory) : "";
     return request->directory != NULL && parse_seconds("timeout", values[EXEC_OPTION_TIMEOUT], &request->timeout) &&
@@ -99,6 +110,11 @@ static bool prepare_terminal(struct request *request)
     return open_terminal() || fail_short(errno);
 }
 
+static bool print_id(void)
+{
+    return write_all(STDOUT_FILENO, call.id, call.id_length) && write_all(STDOUT_FILENO, "\n", 1);
+}
+
 /* End as the command ended; print what is to be printed before. */
 static int end(int outcome_fd)
 {
@@ -107,10 +123,15 @@ static int end(int outcome_fd)
     take_failure(outcome);
     if (call.request.has_terminal && (outcome->kind != KIND_EXITED || outcome->stopped != NULL))
         reset_terminal();
-    if (outcome_fd >= 0 || call.verbose || failure.code != 0)
+    if (outcome_fd >= 0 || call.verbose || failure.code != 0 || outcome->kind == KIND_DETACHED)
         unwatch_signals(); /* a reader that does not read can be left by Ctrl-C */
     if (outcome_fd >= 0 && !write_outcome(outcome_fd, outcome, call.id, call.id_length))
         say(OUTCOME_NOT_WRITTEN_TEXT, given.values[EXEC_OPTION_OUTCOME_FD], error_text(errno));
+    if (outcome->kind == KIND_DETACHED && !print_id()) {
+        if (errno != EPIPE)
+            say(CANNOT_CONTINUE_TEXT, error_text(errno));
+        return 1;
+    }
     if (call.verbose)
         print_outcome(outcome);
     if (failure.code != 0)

@@ -11,7 +11,8 @@
 #include "signals.h"
 
 static const char *const NAMES[] = {"unknown",     OUTCOME_EXITED,        OUTCOME_SIGNALED, OUTCOME_TIMED_OUT,
-                                    OUTCOME_OUTPUT_FAILED, OUTCOME_REFUSED, OUTCOME_LOST};
+                                    OUTCOME_OUTPUT_FAILED, OUTCOME_REFUSED, OUTCOME_LOST,
+                                    OUTCOME_DETACHED};
 
 static struct {
     char bytes[8 * CONTROL_LIMIT]; /* a call's id, six bytes for each of its own, and 2000 characters */
@@ -94,6 +95,8 @@ bool write_all(int fd, const void *bytes, size_t length)
 
 static int exit_code(const struct outcome *outcome)
 {
+    if (outcome->kind == KIND_DETACHED)
+        return 0;
     return is_own_end(outcome) ? outcome->value : failure.code != 0 ? failure.code : EXIT_BUG;
 }
 
@@ -104,7 +107,7 @@ static void add_end(const struct outcome *outcome)
         add(", \"code\": %d", outcome->value);
     } else if (outcome->kind == KIND_SIGNALED) {
         add(", \"signal\": %d, \"core_dumped\": %s", outcome->value, outcome->core_dumped ? "true" : "false");
-    } else {
+    } else if (outcome->kind != KIND_DETACHED) {
         add(", \"exit_code\": %d, \"reason\": ", exit_code(outcome));
         add_string(failure.reason.text, failure.reason.length);
         add(", \"hint\": ");

@@ -8,7 +8,16 @@
 #include <stdint.h>
 
 /* Nothing that was forgotten can be taken for a success: that is not 0. */
-enum kind { KIND_UNKNOWN, KIND_EXITED, KIND_SIGNALED, KIND_TIMED_OUT, KIND_OUTPUT_FAILED, KIND_REFUSED, KIND_LOST };
+enum kind {
+    KIND_UNKNOWN,
+    KIND_EXITED,
+    KIND_SIGNALED,
+    KIND_TIMED_OUT,
+    KIND_OUTPUT_FAILED,
+    KIND_REFUSED,
+    KIND_LOST,
+    KIND_DETACHED, /* the command has been started, and its end is not waited for */
+};
 
 struct usage {
     uint64_t queued_us, run_us, user_us, system_us, max_rss;

@@ -95,6 +95,8 @@ void choose_modes(struct request *request, const mode_t *types, bool no_stdin, e
     }
     if (no_stdin)
         modes[STDIN_FILENO] = MODE_NONE;
+    if (request->detach != NULL)
+        modes[STDIN_FILENO] = modes[STDOUT_FILENO] = modes[STDERR_FILENO] = MODE_NONE;
     if (modes[STDIN_FILENO] == MODE_RELAYED && plan != PLAN_BYTES_ONLY && is_unreadable(STDIN_FILENO, types[0]))
         pass_unreadable(request);
     if (modes[STDOUT_FILENO] == MODE_RELAYED && modes[STDERR_FILENO] == MODE_RELAYED && are_one_file())

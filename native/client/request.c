@@ -227,7 +227,7 @@ static void put_options(struct frame *frame, const struct request *request)
     static const char *const names[3] = {OPTION_STDIN_PIPE, OPTION_STDOUT_PIPE, OPTION_STDERR_PIPE};
     char timeout[24], pipes[3][48];
     bool is_pipe[3];
-    size_t count = (size_t)(request->timeout > 0) + request->no_queue;
+    size_t count = (size_t)(request->timeout > 0) + request->no_queue + (request->detach != NULL);
     for (int i = 0; i < 3; i++)
         count += is_pipe[i] = name_pipe(pipes[i], sizeof pipes[i], i, request->modes[i]);
     count += (size_t)request->has_terminal + (request->has_terminal && terminal_type() != NULL);
@@ -242,6 +242,8 @@ static void put_options(struct frame *frame, const struct request *request)
             put_option(frame, names[i], pipes[i]);
     if (request->has_terminal)
         put_terminal(frame);
+    if (request->detach != NULL)
+        put_option(frame, OPTION_DETACH, request->detach);
 }
 
 static bool put_call(struct channel *channel, const struct request *request)

@@ -15,6 +15,7 @@ struct request {
     double timeout, connect_timeout; /* seconds, or 0 */
     bool no_queue;
     bool has_terminal; /* the command runs in a terminal, see terminal.h */
+    const char *detach; /* the id of a call that outlives this process, perhaps empty; NULL for another call */
     enum mode modes[3];
     int passed[3]; /* the descriptor of a stream that is passed */
 };

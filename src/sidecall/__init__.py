@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sidecall.client.aio import run_async
     from sidecall.client.api import DEVNULL, PIPE, STDOUT, CallFailed, CompletedCall, run
+    from sidecall.client.detached import detach, logs, remove, wait
     from sidecall.client.popen import Popen
     from sidecall.errors import (
         CallDenied,
@@ -39,13 +40,18 @@ __all__ = [
     "ServiceUnavailable",
     "SidecallError",
     "__version__",
+    "detach",
+    "logs",
+    "remove",
     "run",
     "run_async",
+    "wait",
 ]
 
 _HOMES = {
     "sidecall.client.aio": ("run_async",),
     "sidecall.client.api": ("DEVNULL", "PIPE", "STDOUT", "CallFailed", "CompletedCall", "run"),
+    "sidecall.client.detached": ("detach", "logs", "remove", "wait"),
     "sidecall.client.popen": ("Popen",),
     "sidecall.errors": (
         "CallDenied",

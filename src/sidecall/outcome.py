@@ -16,6 +16,8 @@ TIMED_OUT = "timed-out"
 OUTPUT_FAILED = "output-failed"
 REFUSED = "refused"
 LOST = "lost"
+DETACHED = "detached"
+"""The command has been started, and its client does not wait for its end."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Outcome:
             fields["code"] = self.value
         elif self.kind == SIGNALED:
             fields |= {"signal": self.value, "core_dumped": self.core_dumped}
-        else:
+        elif self.kind != DETACHED:
             fields |= {"exit_code": self.exit_code, "reason": self.reason, "hint": self.hint}
         if self.call_id:
             fields["call"] = self.call_id

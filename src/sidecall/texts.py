@@ -119,6 +119,8 @@ NOTHING_STARTED = Text("cannot continue: {error}; nothing was started")
 
 WAITING_FOR_SLOT = Text("waiting for a slot of {name}, {ahead:d} ahead")
 PARENT_ENDED = Text("the parent process has ended before the call", "nothing was started")
+ID_WITHOUT_DETACH = Text("--id goes with -d", "to follow a call that was made, use `sidecall attach {name} ID`")
+TERMINAL_DETACHED = Text("-t does not go with -d", "leave `-t` out: the output of a detached call is recorded")
 OUTCOME_FD_CLOSED = Text("--outcome-fd {fd}: this descriptor is not open", "open it with `{fd}>FILE`")
 OUTCOME_NOT_WRITTEN = Text("cannot write the outcome to descriptor {fd}: {error}")
 VARIABLE_INVALID = Text("invalid --env {given}: expected NAME or NAME=VALUE")
@@ -147,6 +149,7 @@ NO_PYTHON_COMMAND = Text(
 )
 PROGRAM_MISSING = Text("missing program", "usage: {usage}")
 SERVICE_MISSING = Text("missing service", "usage: {usage}")
+CALL_MISSING = Text("missing call", "usage: {usage}")
 COMMAND_MISSING = Text("missing command", "usage: {usage}")
 
 ANSWER_UNEXPECTED = Text("the server answered {request} with {answer}")

@@ -62,6 +62,9 @@ def test_each_option_does_what_its_row_says(
                 said = sidecall("exec", option, "tool", "true").stderr.decode()
                 assert said, "a terminal is needed, or allowed by the service: tests/cli/test_terminal.py"
                 assert "unknown option" not in said
+            elif option in {"-d", "--detach"}:
+                said = sidecall("exec", option, "tool", "true").stderr.decode()
+                assert said.startswith("sidecall: this service records no calls"), "see tests/cli/test_detached.py"
             else:
                 words, printed = tried[option]
                 done = sidecall("exec", *words, input=b"in")

@@ -63,6 +63,8 @@ EXAMPLES: dict[type[m.Message], m.Message] = {
     m.Status: m.Status(),
     m.Calls: m.Calls(b"[]"),
     m.Cancel: m.Cancel("1"),
+    m.Follow: m.Follow("1", m.RELAYED, m.NONE, 1, 0),
+    m.Remove: m.Remove("1"),
     m.Notice: m.Notice("n", ""),
 }
 

@@ -5,10 +5,11 @@ Theory of operation. `run` is the whole way, top to bottom: check, wait for a sl
 which event records it. A call is moved by `run`, by its supervisor (started, exited) and by whoever stops it; every
 move goes through `_move`, so a move that the table does not have is a bug that is found at once.
 
-Whoever follows a call (today the session of its connection) is a `Follower`: it is told of the queue, the start and the
-end, and lends its streams. It never touches the state. The other way round the follower has `run`, `stop` and `signal`.
+Whoever follows a call is a `Follower`: it is told of the queue, the start and the end, and lends its streams. It never
+touches the state. The other way round the follower has `run`, `stop` and `signal`. The session of a connection follows
+a call, and hands one that is detached over to another follower (`follower`) just before its command starts.
 
-A stop has a cause: `client`, `timeout`, `operator` or `shutdown`. The first one counts. It is reported if the command
+A stop has a cause: one of `STOPPED_BY`. The first one counts. It is reported if the command
 was still running when it was stopped, or if the call had not started yet.
 """
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from sidecall.calls.admission import Admission
     from sidecall.calls.preparation import Prepared
-    from sidecall.calls.streams import ClientStreams
+    from sidecall.calls.streams import Streams
     from sidecall.files.scratch import Scratch
     from sidecall.policy.config import Service
     from sidecall.policy.plan import Plan
@@ -141,8 +142,13 @@ class Follower(Protocol):
         """Return the client's connection, whose socket holds the passed descriptors."""
         ...
 
-    def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> ClientStreams:
-        """Return the call's streams."""
+    @property
+    def has_left(self) -> bool:
+        """Tell whether the call is to end since its client has disconnected."""
+        ...
+
+    def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> Streams:
+        """Return the call's streams; another follower can follow it from here on."""
         ...
 
     def on_queued(self, ahead: int) -> None:
@@ -163,6 +169,10 @@ class Follower(Protocol):
 
     def on_refused(self, error: SidecallError) -> None:
         """Report that the call has not started and will not."""
+        ...
+
+    def on_done(self) -> None:
+        """Let go of the call: nothing of it is left."""
         ...
 
 
@@ -189,7 +199,7 @@ class Call:
     """One call.
 
     Args:
-        call_id: its unique id.
+        unique_id: an id that no other call has.
         owner: whose it is.
         request: what is asked for.
         offer: returns what the owner can call, by the configuration as it is now.
@@ -198,31 +208,44 @@ class Call:
 
     Raises:
         ProtocolError: an option of the request is unknown or malformed.
+        UsageError: the id that the client has chosen is invalid.
 
     Attributes:
-        id: see above.
+        id: its id: the unique one or, if it is detached, the one that its client has chosen.
         owner: see above.
+        request: see above.
+        is_detached: whether it outlives its client.
+        follower: see above.
         state: one of the states above.
+        notice: a line for a person about its start, and a hint.
         stop_cause: who stopped it; empty if nobody did.
         is_begun: whether `run` has begun.
         has_started: whether the command has been executed: from then on the call can be lost, not refused.
     """
 
     def __init__(  # noqa: PLR0917 what a call is made of
-        self, call_id: str, owner: Owner, request: m.Call, offer: Callable[[], Service], host: Host, follower: Follower
+        self,
+        unique_id: str,
+        owner: Owner,
+        request: m.Call,
+        offer: Callable[[], Service],
+        host: Host,
+        follower: Follower,
     ) -> None:
-        self.id = call_id
         self.owner = owner
+        self.request = self._request = request
+        self.follower = follower
         self.state = RECEIVED
         self.stop_cause = ""
-        self._request = request
         self._options = CallOptions(request.options)
         self._terminal = self._options.terminal
         if self._terminal is not None and request.streams != m.IN_TERMINAL:
             raise ProtocolError("a call in a terminal relays stdin and stdout, and has stdout as stderr")
+        self._unique_id = unique_id
+        self.id = self._options.detach or unique_id
+        self.is_detached = self._options.detach is not None
         self._offer = offer
         self._host = host
-        self._follower = follower
         self._received_at = time.monotonic()
         self._plan: Plan | None = None
         self._execution: Execution | None = None
@@ -230,7 +253,7 @@ class Call:
         self._dropped_because = ("the call was cancelled before it started", "")
         self._ended_by = 0
         self._starts_stopped = False
-        self._notice = ""
+        self.notice: tuple[str, str] | None = None
         self._moved: Mapping[str, int] = {}
         self.is_begun = False
         self.has_started = False
@@ -238,11 +261,11 @@ class Call:
     @property
     def command(self) -> str:
         """The command's name, as text."""
-        return policy.command_name(self._request.command[:_SHOWN])
+        return policy.command_name(self.request.command[:_SHOWN])
 
     def environment_names(self) -> list[str]:
         """Return the names of the variables that the client sets."""
-        return [entry.partition(b"=")[0].decode(errors="backslashreplace") for entry in self._request.environment]
+        return [entry.partition(b"=")[0].decode(errors="backslashreplace") for entry in self.request.environment]
 
     @property
     def parameters(self) -> Mapping[str, object]:
@@ -258,6 +281,11 @@ class Call:
             "uid": self.owner.peer.uid,
             "seconds": round(time.monotonic() - self._received_at, 3),
         }
+
+    def hand_over(self, follower: Follower) -> None:
+        """Have another follower follow the call from here on; nothing of the first one is kept."""
+        self.follower = follower
+        del self._offer
 
     async def run(self) -> None:
         """Take the call from CALL to EXIT; whatever happens, nothing of it is left."""
@@ -276,6 +304,7 @@ class Call:
             self._lose(one_line(f"a bug in the server: {type(error).__name__}: {error}"))
         finally:
             self._host.release(self)
+            self.follower.on_done()
 
     async def _run(self) -> None:
         self._check_streams()
@@ -284,10 +313,12 @@ class Call:
         if self._ended_by:
             self._end(signaled_before_start(self._ended_by, time.monotonic() - self._received_at))
             return
-        if self.stop_cause or self._follower.channel.has_hung_up:
+        if self.stop_cause or self.follower.has_left:
             raise ServiceBusy(*self._dropped_because)
         self._check_streams()  # the configuration can have changed meanwhile
-        prepared = prepare(self._offer(), self._request, self._options, self.id, self._host.scratch)
+        prepared = prepare(
+            self._offer(), self._request, self._options, self.id, self._host.scratch, name=self._unique_id
+        )
         try:
             end = await self._execute(prepared)
         finally:
@@ -295,11 +326,11 @@ class Call:
         self._end(end, files=prepared.paths.used)
 
     def _check_streams(self) -> None:
-        command = policy.command_of(self._offer(), self._request)
-        passed = m.PASSED in self._request.streams
+        command = policy.command_of(self._offer(), self.request)
+        passed = m.PASSED in self.request.streams
         if passed and command is not None and not command.passes:
             raise DescriptorsLost("this command takes no passed descriptors", "relay the streams: `--relay`")
-        if passed and not self._follower.channel.has_descriptors:
+        if passed and not self.follower.channel.has_descriptors:
             raise DescriptorsLost("the passed descriptors did not arrive", "relay the streams: `--relay`")
 
     async def _choose_directory(self) -> None:
@@ -311,7 +342,10 @@ class Call:
         directory = await shared_directory(request)
         if directory is None:
             base = os.fsdecode(request.base)
-            self._notice = f"the command runs in {os.getcwd()}: {base} is not the same directory at the service"
+            self.notice = (
+                f"the command runs in {os.getcwd()}: {base} is not the same directory at the service",
+                "choose a directory of the service with `--cwd DIR`",
+            )
         else:
             self._request = replace(request, directory=directory)
 
@@ -331,7 +365,7 @@ class Call:
                 joined.grant_slot()
         else:
             self._move("queue", ahead=place - 1)
-            self._follower.on_queued(place - 1)
+            self.follower.on_queued(place - 1)
             self._turn = asyncio.get_running_loop().create_future()
             if not self.stop_cause:
                 await self._turn
@@ -348,13 +382,15 @@ class Call:
         """Run the command to its end, send its output and create its files."""
         plan = self._plan = prepared.plan
         changed = asyncio.Event()
-        streams = self._follower.streams(self._request.streams, changed.set)
+        channel = self.follower.channel
+        streams = self.follower.streams(self.request.streams, changed.set)
         execution = self._execution = Execution(plan, streams, changed, self._on_timeout)
         try:
             if self._terminal is not None:
                 streams.open_terminal(self._terminal.rows, self._terminal.columns, plan.run_as.uid)
             began = time.monotonic()
-            execution.start(self._host.supervisors, self._follower.channel, self._on_started)
+            execution.start(self._host.supervisors, channel, self._on_started)
+            del channel  # nothing of a client that has gone is kept
             if self._starts_stopped:
                 execution.signal(TSTP)
             ended = await execution.ended()
@@ -378,7 +414,7 @@ class Call:
         A client that is killed ends its command's stdin, and a command that takes this for the end of its input exits
         with 0 before it is stopped. What it has written is not complete.
         """
-        if self.stop_cause == "client" or self._follower.channel.has_hung_up:
+        if self.stop_cause == "client" or self.follower.has_left:
             return "the client has disconnected"
         self._move("commit")
         return await run_in_thread(prepared.paths.commit)
@@ -439,9 +475,9 @@ class Call:
     def _on_started(self) -> None:
         self.has_started = True
         self._move("started")
-        self._follower.on_started(self.id)
-        if self._notice:
-            self._follower.on_notice(self._notice, "choose a directory of the service with `--cwd DIR`")
+        self.follower.on_started(self.id)
+        if self.notice:
+            self.follower.on_notice(*self.notice)
 
     def _on_timeout(self) -> None:
         if not self.stop_cause:
@@ -460,7 +496,7 @@ class Call:
             self._move("end", **end.fields(), **fields, bytes=self._moved)
         else:
             self._move("end")
-        self._follower.on_ended(end)
+        self.follower.on_ended(end)
 
     def _refuse(self, error: SidecallError) -> None:
         """Refuse the call; once its command has started it is lost instead."""
@@ -471,7 +507,7 @@ class Call:
             return
         rule = error.rule or type(error).__name__
         self._move("refuse", code=refusal_code(error), reason=error.reason, rule=rule)
-        self._follower.on_refused(error)
+        self.follower.on_refused(error)
 
     def _lose(self, reason: str) -> None:
         """Record that it is unknown how the call ended; its client knows by the end of the stream without an end."""

@@ -17,7 +17,7 @@ from sidecall.supervise.process import SupervisorDied
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sidecall.calls.streams import ClientStreams
+    from sidecall.calls.streams import Streams
     from sidecall.policy.plan import Plan
     from sidecall.supervise.process import Ended, Process, SupervisorPool
     from sidecall.transport.channel import ServerChannel
@@ -40,9 +40,7 @@ class Execution:
         on_timeout: called when the command has run for as long as it can.
     """
 
-    def __init__(
-        self, plan: Plan, streams: ClientStreams, changed: asyncio.Event, on_timeout: Callable[[], None]
-    ) -> None:
+    def __init__(self, plan: Plan, streams: Streams, changed: asyncio.Event, on_timeout: Callable[[], None]) -> None:
         self._plan = plan
         self._streams = streams
         self._changed = changed

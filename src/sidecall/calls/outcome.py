@@ -13,6 +13,9 @@ from sidecall.protocol.options import details
 from sidecall.supervise.process import Ended
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from sidecall.outcome import Outcome
 
 _NUMBERS = {
@@ -89,6 +92,8 @@ class End:
             fields["stopped"] = self.stopped
         if self.process.terminated:
             fields["terminated"] = self.process.terminated
+        if self._outcome.core_dumped:
+            fields["core_dumped"] = 1
         if self.output_failed:
             fields["reason"] = self.output_failed
         return fields | {
@@ -98,6 +103,16 @@ class End:
             "system": used.system_us / 1e6,
             "max_rss": used.max_rss * 1024,
         }
+
+
+def exit_of(fields: Mapping[str, Any]) -> m.Exit:
+    """Return the EXIT message of an end that was recorded: of the fields of an event that is final."""
+    kind = fields["outcome"]
+    given = {f"{name}_us": round(fields[name] * 1e6) for name in ("queued", "run", "user", "system") if name in fields}
+    given |= {name: fields[name] for name in ("core_dumped", "stopped", "terminated", "max_rss") if name in fields}
+    if "reason" in fields:
+        given["reason"] = one_line(fields["reason"])
+    return m.Exit(_NUMBERS.get(kind, m.ENDED_LOST), fields.get("value", 0), details(given))
 
 
 def signaled_before_start(number: int, queued: float) -> End:

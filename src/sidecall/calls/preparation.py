@@ -61,8 +61,18 @@ def check(service: Service, call: Call, options: CallOptions) -> Plan:
         return policy.plan(service, call, own_environment(), paths, "/", options=options)
 
 
-def prepare(service: Service, call: Call, options: CallOptions, call_id: str, directories: Scratch) -> Prepared:
+def prepare(
+    service: Service, call: Call, options: CallOptions, call_id: str, directories: Scratch, *, name: str = ""
+) -> Prepared:
     """Make what a call needs; it has to be removed.
+
+    Args:
+        service: what is offered.
+        call: what is asked for.
+        options: the options of that.
+        call_id: what the command finds in SIDECALL_CALL.
+        directories: makes the call's own directory.
+        name: the name of that, if the id of another call can be the same.
 
     Raises:
         SidecallError: see `policy.plan`.
@@ -72,7 +82,7 @@ def prepare(service: Service, call: Call, options: CallOptions, call_id: str, di
     with ExitStack() as making:
         private = scratch = ""
         if command is not None and command.needs_directory:
-            private = directories.directory(call_id)
+            private = directories.directory(name or call_id)
             making.callback(remove, private)
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)

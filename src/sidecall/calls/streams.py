@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sidecall.protocol import messages as m
 from sidecall.supervise.control import FROM_CLIENT, SAME_AS_STDOUT, UNWANTED
@@ -29,6 +29,106 @@ def _wide_pipe() -> tuple[int, int]:
     with contextlib.suppress(OSError):  # the pipe buffers of a user are limited: pipe(7)
         fcntl.fcntl(writable, fcntl.F_SETPIPE_SZ, m.INITIAL_WINDOW)
     return readable, writable
+
+
+class Streams(Protocol):
+    """What a call needs of its streams."""
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """How many bytes of each stream went through the server."""
+        ...
+
+    @property
+    def are_drained(self) -> bool:
+        """Tell whether all output is where it belongs."""
+        ...
+
+    @property
+    def has_terminal(self) -> bool:
+        """Tell whether the command runs in a terminal of its own."""
+        ...
+
+    def open_terminal(self, rows: int, columns: int, owner: int | None) -> None:
+        """Open a terminal for the command."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal another size."""
+        ...
+
+    def open(self, *, wants_stdin: bool) -> Sources:
+        """Return where the command gets its streams from; `close_ends` once it has them."""
+        ...
+
+    def close_ends(self) -> None:
+        """Close the command's ends here: the command has them now, or never will."""
+        ...
+
+    def start(self) -> None:
+        """Let the streams flow: the command has been executed."""
+        ...
+
+    def end_idle(self) -> None:
+        """End each output stream from which nothing came although there was room for it."""
+        ...
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        ...
+
+
+class FileStreams:
+    """The streams of a call that has no client: an empty stdin, and files that the command appends to itself.
+
+    Args:
+        stdout: the path of the file for stdout, which is there.
+        stderr: likewise for stderr.
+
+    Attributes:
+        moved: nothing: no byte goes through the server.
+        are_drained: always.
+        has_terminal: never.
+    """
+
+    def __init__(self, stdout: str, stderr: str) -> None:
+        self.moved: dict[str, int] = {}
+        self.are_drained = True
+        self.has_terminal = False
+        self._paths = (stdout, stderr)
+        self._ends: list[int] = []
+
+    def open_terminal(self, rows: int, columns: int, owner: int | None) -> None:
+        """Open none: a call in a terminal has streams, so it is not detached."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change nothing: see above."""
+
+    def open(self, *, wants_stdin: bool) -> Sources:  # noqa: ARG002 it is empty anyway
+        """Return the descriptors for the command; `close_ends` once it has them.
+
+        Raises:
+            OSError: a file cannot be opened, or there is no room for another descriptor.
+        """
+        self._ends.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        for path in self._paths:
+            self._ends.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC))
+        return self._ends[0], self._ends[1], self._ends[2]
+
+    def close_ends(self) -> None:
+        """Close the command's ends here: the command has them now, or never will."""
+        while self._ends:
+            os.close(self._ends.pop())
+
+    def start(self) -> None:
+        """Let nothing flow: the command writes by itself."""
+
+    def end_idle(self) -> None:
+        """End nothing: see `start`."""
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        self.close_ends()
 
 
 class ClientStreams:

@@ -39,6 +39,10 @@ _POSITIONALS = {
     "doctor": ("service",),
     "status": ("service",),
     "kill": ("service", "calls"),
+    "wait": ("service", "recorded calls"),
+    "attach": ("service", "recorded calls"),
+    "logs": ("service", "recorded calls"),
+    "rm": ("service", "recorded calls"),
     "connect": ("service", "files"),
     "install": ("directories",),
     "completion": ("shell",),
@@ -218,8 +222,8 @@ def _positionals(name: str, given: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield from ((service, "") for service in _services())
     elif kind == "command" and not is_last:
         yield from _commands(given[0])
-    elif kind == "calls":
-        yield from _calls(given[0])
+    elif kind in {"calls", "recorded calls"}:
+        yield from _calls(given[0], with_ended=kind != "calls")
     elif kind == "files":
         yield FILES, ""
     elif kind == "directories" and not is_last:
@@ -239,10 +243,10 @@ def _commands(service: str) -> Iterator[tuple[str, str]]:
         yield from ((command["name"], command["summary"]) for command in described["commands"])
 
 
-def _calls(service: str) -> Iterator[tuple[str, str]]:
+def _calls(service: str, *, with_ended: bool) -> Iterator[tuple[str, str]]:
     from sidecall.client.status import calls
 
-    for call in json.loads(calls(socket_path(service, os.environ), timeout=_WAIT)):
+    for call in json.loads(calls(socket_path(service, os.environ), timeout=_WAIT, with_ended=with_ended)):
         yield call["call"], f"{call['command']}, {call['state']}"
 
 

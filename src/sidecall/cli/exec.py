@@ -19,7 +19,7 @@ from sidecall.client.call import make_call
 from sidecall.client.named import named_service
 from sidecall.client.signals import kill_self
 from sidecall.errors import ServiceUnavailable, SidecallError, UsageError
-from sidecall.outcome import EXITED, SIGNALED, Outcome, from_error
+from sidecall.outcome import DETACHED, EXITED, SIGNALED, Outcome, from_error
 from sidecall.supervise.kernel import die_with_parent
 from sidecall.transport.address import absolute
 
@@ -47,15 +47,18 @@ OPTIONS = (
     Option("--relay", "", "relay the streams instead of passing their descriptors"),
     Option("--die-with-parent", "", "cancel the call when the parent process exits"),
     Option("--outcome-fd", "N", "write the outcome to descriptor N, as one line of JSON"),
+    Option("-d, --detach", "", "print the call's id once COMMAND has started, and exit; see `sidecall wait`"),
+    Option("--id", "ID", "with -d: the call's id; COMMAND is started at most once by it"),
     Option("-q, --quiet", "", "print neither waiting calls nor notices of the server"),
     Option("-v, --verbose", "", "print each step to stderr"),
 )
 
 UNSUPPORTED = (
     Unsupported(
-        "-d, --detach", "a call ends with its client", "run the client in the background: `nohup sidecall exec ... &`"
+        "--detach-keys",
+        "only a call made with `-d` goes on without its client",
+        "run the client in `tmux` or `screen`, or use `-d` and `sidecall attach`",
     ),
-    Unsupported("--detach-keys", "a call cannot be detached", "run the client in `tmux` or `screen`"),
     Unsupported(
         "-u, --user",
         "the service decides as which user a command runs",
@@ -101,7 +104,9 @@ def main(words: Sequence[str]) -> int:
         return 0
     if outcome_fd >= 0:
         _write_outcome(result, outcome_fd, options)
-    return _end_as(result, verbose=options.flag("verbose"))
+    if result.kind == DETACHED:
+        print(result.call_id, flush=True)
+    return end_as(result, verbose=options.flag("verbose"))
 
 
 def _asks_for_help(arguments: list[str]) -> bool:
@@ -156,7 +161,12 @@ def _call(options: Parsed) -> Outcome | bytes:
 
 
 def _request(options: Parsed, path: str) -> Request:
-    _, command, *arguments = options.args
+    name, command, *arguments = options.args
+    detaches = options.flag("detach")
+    if options.flag("id") and not detaches:
+        raise UsageError(*texts.ID_WITHOUT_DETACH(name=name))
+    if detaches and options.flag("tty"):
+        raise UsageError(*texts.TERMINAL_DETACHED())
     return Request(
         path=path,
         command=os.fsencode(command),
@@ -167,8 +177,9 @@ def _request(options: Parsed, path: str) -> Request:
         connect_timeout=options.seconds("connect-timeout"),
         queue=not options.flag("no-queue"),
         relay=options.flag("relay"),
-        streams=(None if options.flag("no-stdin") else 0, 1, 2),
         terminal=_terminal(options) if options.flag("tty") else None,
+        detach=os.fsencode(options.text("id")) if detaches else None,
+        streams=(None, None, None) if detaches else (None if options.flag("no-stdin") else 0, 1, 2),
     )
 
 
@@ -246,12 +257,13 @@ def _lingers(fd: int) -> bool:
         return bool(sock.getsockopt(SOL_SOCKET, SO_LINGER))
 
 
-def _end_as(outcome: Outcome, *, verbose: bool) -> int:
+def end_as(outcome: Outcome, *, verbose: bool = False) -> int:
+    """Print what is to be printed of an outcome, and end as the command did; return the code to exit with."""
     if verbose:
         usage = outcome.usage
         times = f", ran {usage.run:.3f} s after {usage.queued:.3f} s in the queue" if usage else ""
         say(f"{outcome.kind} {outcome.value}{times}")
-    if outcome.kind not in {EXITED, SIGNALED}:
+    if outcome.kind not in {EXITED, SIGNALED, DETACHED}:
         print_error(outcome)
     code = kill_self(outcome.value) if outcome.kind == SIGNALED else outcome.exit_code
     if outcome.kind == EXITED:

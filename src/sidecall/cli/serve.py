@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # asyncio does without: 4 MB, and 10 ms of the start
@@ -14,7 +15,7 @@ from sidecall.calls.log import log
 from sidecall.cli.options import Option, Parsed, help_text, parse
 from sidecall.client.signals import kill_self
 from sidecall.errors import ConfigError, UsageError
-from sidecall.policy.config import DEFAULT_SLOTS, Listen, Service, only_me
+from sidecall.policy.config import DEFAULT_SLOTS, Listen, RecordRules, Service, only_me
 from sidecall.policy.loading import load
 from sidecall.policy.table import Table
 from sidecall.server.checks import check_machine, problems
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from sidecall.policy.callers import Callers
 
-USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]...
-       sidecall serve --allow-any NAME [--callers CALLER,...]
+USAGE = """sidecall serve --config FILE [--check] [--volume NAME=PATH]... [--records DIR]
+       sidecall serve --allow-any NAME [--callers CALLER,...] [--records DIR]
        sidecall serve [--max-children N] NAME PROGRAM [ARG...]"""
 ABOUT = """\
 Serve the commands of a configuration file, or any command (for development: every caller that the socket admits can run
@@ -42,6 +43,7 @@ OPTIONS = (
     Option("--volume", "NAME=PATH", "with --config: mount point of a declared volume in this container; repeatable"),
     Option("--allow-any", "NAME", "serve any command as NAME; for development"),
     Option("--callers", "CALLER,...", "with --allow-any: uids, user names and @groups that can call [default: you]"),
+    Option("--records", "DIR", "with --config or --allow-any: record detached calls in DIR"),
     Option("--slots", "N", "with --allow-any: calls that run at once [default: 64]"),
     Option("--queue", "N", "with --allow-any: calls that can wait [default: 1000]"),
     Option("--grace", "SECONDS", "with --allow-any: time between SIGTERM and SIGKILL [default: 10]"),
@@ -82,6 +84,8 @@ def _refuse_mixtures(options: Parsed) -> None:
             in_file = mode == "config" and key != "callers"
             hint = f"set `{key}` in the configuration file" if in_file else f"use `{_MODES[needed]} --{key}`"
             raise UsageError(f"--{key} goes with --{needed}", hint)
+    if options.flag("records") and not mode:
+        raise UsageError("--records goes with --config or --allow-any", f"use `{_MODES['allow-any']} --records DIR`")
     if options.flag("config") and options.flag("allow-any"):
         raise UsageError("--config and --allow-any exclude each other", "leave one of them out")
     if mode and options.flag("max-children"):
@@ -108,7 +112,12 @@ def _check_bridge(options: Parsed) -> None:
 def _serve_config(options: Parsed) -> int:
     file = absolute(options.text("config"))
     mounts = dict(_volume(given) for given in options.all("volume"))
-    service = load(file, mounts)
+    records = options.text("records")
+
+    def read() -> Service:
+        return _recorded(load(file, mounts), records)
+
+    service = read()
     if options.flag("check"):
         check_machine(service)
         if found := list(problems(service)):
@@ -116,7 +125,15 @@ def _serve_config(options: Parsed) -> int:
         commands = ", ".join(service.commands or ())
         print(f"{options.text('config')}: {service.name} offers {commands}")
         return 0
-    return _serve_calls(options, service, lambda: load(file, mounts))
+    return _serve_calls(options, service, read)
+
+
+def _recorded(service: Service, directory: str) -> Service:
+    """Return the service with another directory of records, if there is to be one."""
+    if not directory:
+        return service
+    rules = service.records or RecordRules("")
+    return replace(service, records=replace(rules, directory=absolute(directory)))
 
 
 def _volume(given: str) -> tuple[str, str]:
@@ -128,7 +145,7 @@ def _volume(given: str) -> tuple[str, str]:
 
 def _any_command(options: Parsed) -> Service:
     name = options.text("allow-any")
-    return Service(
+    service = Service(
         name=name,
         commands=None,
         slots=options.integer("slots", DEFAULT_SLOTS, 1),
@@ -137,6 +154,7 @@ def _any_command(options: Parsed) -> Service:
         drain=options.seconds("drain") or 5.0,
         listeners=(Listen(name, _callers(options)),),
     )
+    return _recorded(service, options.text("records"))
 
 
 def _callers(options: Parsed) -> Callers:

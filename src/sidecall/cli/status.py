@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
@@ -12,13 +13,15 @@ from sidecall.client.status import MALFORMED, as_json, calls
 from sidecall.errors import ProtocolError, UsageError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 USAGE = "sidecall status [OPTIONS] NAME"
 ABOUT = """\
-List the calls of service NAME that wait or run: your own, or all if you are root or the user of the server."""
+List the calls of service NAME that wait or run: your own, or all if you are root or the user of the server. With
+--all, list those that have ended, too, as far as they are recorded."""
 
 OPTIONS = (
+    Option("-a, --all", "", "list calls that have ended, too"),
     Option("--json", "", "print JSON"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
@@ -32,20 +35,46 @@ def main(words: Sequence[str]) -> int:
         return 0
     if len(options.args) != 1:
         raise UsageError(*texts.SERVICE_MISSING(usage=USAGE))
+    with_ended = options.flag("all")
     with named_service(options.args[0]) as path:
-        answer = calls(path, options.seconds("connect-timeout"))
-    print(as_json(answer) if options.flag("json") else _table(answer))
+        answer = calls(path, options.seconds("connect-timeout"), with_ended=with_ended)
+    if options.flag("json"):
+        print(as_json(answer))
+    else:
+        print(_table(answer, _ended_line if with_ended else _line))
     return 0
 
 
-def _table(answer: bytes) -> str:
-    lines = [f"{'call':<16}{'state':<9}{'uid':<8}{'seconds':>9}  command"]
+def _table(answer: bytes, line: Callable[[dict[str, Any]], str]) -> str:
+    heads = {"call": "call", "state": "state", "uid": "uid", "seconds": "seconds", "command": "command"}
+    lines = [line(heads)]
     try:
-        lines += map(_line, json.loads(answer))
+        lines += map(line, json.loads(answer))
     except MALFORMED as error:
         raise ProtocolError("the answer of the server is not a list of calls") from error
     return "\n".join(lines)
 
 
-def _line(row: dict[str, object]) -> str:
+def _line(row: dict[str, Any]) -> str:
     return one_line(f"{row['call']:<16}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")
+
+
+def _ended_line(row: dict[str, Any]) -> str:
+    """Return the line of a call with how it ended, who stopped it, and what was asked for."""
+    state = row["state"]
+    if "outcome" in row:
+        state = f"{row['outcome']} {row['value']}" if "value" in row else row["outcome"]
+    if "stopped" in row:
+        state += f" (by {row['stopped']})"
+    asked = [row["command"], *_words(row.get("parameters", {}))]
+    return one_line(f"{row['call']:<24} {state:<26} {row['uid']:<6} {row['seconds']:>9}  {shlex.join(asked)}")
+
+
+def _words(parameters: dict[str, Any]) -> Iterator[str]:
+    """Yield parameters as they were given, with secrets masked."""
+    for name, value in parameters.items():
+        values = value if isinstance(value, list) else [value]
+        if name == "arguments":
+            yield from map(str, values)
+        else:
+            yield from (f"--{name}" if each is True else f"--{name}={each}" for each in values)

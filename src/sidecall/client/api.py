@@ -139,6 +139,7 @@ def request_for(
     connect_timeout: float,
     queue: bool,
     relay: bool,
+    detach: bytes | None = None,
 ) -> Request:
     """Return the request for a call at the socket `path`; see `run` for the other arguments.
 
@@ -161,6 +162,7 @@ def request_for(
         connect_timeout=connect_timeout,
         queue=queue,
         relay=relay,
+        detach=detach,
         streams=streams,
     )
 

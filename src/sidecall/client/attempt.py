@@ -28,7 +28,7 @@ from sidecall.errors import (
     UsageError,
     refusal,
 )
-from sidecall.outcome import SIGNALED, TIMED_OUT, Outcome
+from sidecall.outcome import DETACHED, SIGNALED, TIMED_OUT, Outcome
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.options import call_options
@@ -79,6 +79,7 @@ class Request:
         connect_timeout: seconds to wait for the service to start.
         queue: whether the call can wait for a slot.
         relay: relay every stream, pass none.
+        detach: the id of a call that outlives its client, empty for one that the server chooses; None for another call.
         streams: this process' descriptors for the command's stdin, stdout and stderr; None for none. They stay open
             here.
         terminal: the terminal of this process that the command's stands for; None if the command gets none.
@@ -93,6 +94,7 @@ class Request:
     connect_timeout: float = 0.0
     queue: bool = True
     relay: bool = False
+    detach: bytes | None = None
     streams: Fds = (None, None, None)
     terminal: Terminal | None = None
 
@@ -180,7 +182,7 @@ class Attempt:
         needs = () if self._request.terminal is None else (m.TERMINAL_FEATURE,)
         hello = m.hello(f"sidecall {__version__}", needs)
         try:
-            self._channel.send(hello, self._call())
+            self._channel.send(hello, self._first_request())
         except LocalProtocolError as error:
             raise UsageError(f"the call is too long: {error}", texts.CALL_TOO_LONG.hint) from error
         if passed:
@@ -255,7 +257,8 @@ class Attempt:
             raise end
         return end
 
-    def _call(self) -> m.Call:
+    def _first_request(self) -> m.Message:
+        """Return what is asked for."""
         request, base = self._request, _working_directory()
         stdin, stdout, stderr = modes = self._plan.modes
         return m.Call(
@@ -270,6 +273,7 @@ class Attempt:
                 can_queue=request.queue,
                 pipes=pipe_ids(request.streams, modes),
                 terminal=None if request.terminal is None else request.terminal.request,
+                detach=request.detach,
             ),
             stdin=stdin,
             stdout=stdout,
@@ -327,6 +331,9 @@ class Attempt:
 
     def _on_started(self, call_id: str) -> None:
         self._call_id = call_id
+        if self._request.detach is not None:
+            self._finish_with(Outcome(DETACHED, call_id=call_id))
+            return
         if self._request.timeout:
             self._set_timer(self._request.timeout + REPORT_MARGIN, self._on_timeout_ignored)
         self._reports.on_started(call_id)

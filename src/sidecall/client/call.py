@@ -54,7 +54,7 @@ def make_call(
         attempt = Attempt(loop, connect(request.path, request.connect_timeout), request, plan, reports)
         try:
             on_attempt(attempt, loop)
-            _run_to_completion(attempt, loop, numbers if forward_signals else ())
+            run_to_completion(attempt, loop, numbers if forward_signals else ())
             return attempt.result()
         except DescriptorsLost:
             if not plan.passes:
@@ -64,7 +64,8 @@ def make_call(
     raise AssertionError("a call without passed descriptors cannot lose them")
 
 
-def _run_to_completion(attempt: Attempt, loop: Poller, forwarded: Collection[int]) -> None:
+def run_to_completion(attempt: Attempt, loop: Poller, forwarded: Collection[int] = ()) -> None:
+    """Run an attempt until it is done, and close it."""
     signals = None
     try:
         if forwarded:

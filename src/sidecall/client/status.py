@@ -75,13 +75,19 @@ def describe(path: str, command: bytes = b"", connect_timeout: float = 0.0, time
     return answer.json
 
 
-def calls(path: str, connect_timeout: float = 0.0, timeout: float = 5.0) -> bytes:
+def calls(path: str, connect_timeout: float = 0.0, timeout: float = 5.0, *, with_ended: bool = False) -> bytes:
     """Return the calls of a server that this user is allowed to see, as a JSON array; see `ping`.
+
+    Args:
+        path: its socket.
+        connect_timeout: seconds to wait for it to start.
+        timeout: seconds to wait for the answer.
+        with_ended: whether to return those that have ended and are recorded, too.
 
     Raises:
         SidecallError: no server is listening, or the answer is not a list of calls.
     """
-    return _ask_for_calls(path, m.Status(), connect_timeout, timeout)
+    return _ask_for_calls(path, m.Status(int(with_ended)), connect_timeout, timeout)
 
 
 def cancel(path: str, call_id: str, timeout: float = 5.0) -> bytes:
@@ -92,6 +98,16 @@ def cancel(path: str, call_id: str, timeout: float = 5.0) -> bytes:
         SidecallError: no server is listening, or the answer is not a list of calls.
     """
     return _ask_for_calls(path, m.Cancel(call_id), 0.0, timeout)
+
+
+def remove(path: str, call_id: str, timeout: float = 5.0) -> bytes:
+    """Remove the record of a call that has ended; return what it was, as a JSON array; see `ping`.
+
+    Raises:
+        UsageError: there is no such record, this user is not allowed to see it, or the call has not ended.
+        SidecallError: no server is listening, or the answer is not a list of calls.
+    """
+    return _ask_for_calls(path, m.Remove(call_id), 0.0, timeout)
 
 
 def _ask_for_calls(path: str, question: m.Message, connect_timeout: float, timeout: float) -> bytes:

@@ -105,6 +105,29 @@ class Listen:
 
 
 @dataclass(frozen=True)
+class RecordRules:
+    """Where calls are recorded, and how much of them is kept. All but `directory` is for one user at one listener.
+
+    Attributes:
+        directory: the path of the directory that the records are in.
+        count: records of ended calls that are kept.
+        age: seconds for which the record of an ended call is kept.
+        bytes_per_call: bytes that one call can write to stdout and stderr.
+        bytes: bytes of all records.
+        attached: whether calls that are not detached are recorded, too: without their output.
+        required: whether such a call is refused if it cannot be recorded; it is made without a record if not.
+    """
+
+    directory: str
+    count: int = 1000
+    age: float = 7 * 86400.0
+    bytes_per_call: int = 1 << 30
+    bytes: int = 10 << 30
+    attached: bool = False
+    required: bool = False
+
+
+@dataclass(frozen=True)
 class Service:
     """One service.
 
@@ -121,6 +144,7 @@ class Service:
         audit_format: `json` or `text`.
         per_caller: connections that one user can have at one listener.
         bytes_per_caller: bytes of calls that the server holds for one user at one listener.
+        records: where calls are recorded; None for nowhere: no call can be detached.
         withheld: the commands that `at` has left out, with the rule that did.
     """
 
@@ -136,6 +160,7 @@ class Service:
     audit_format: str = "json"
     per_caller: int = 2000
     bytes_per_caller: int = 64 * 1024 * 1024
+    records: RecordRules | None = None
     withheld: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, listener: str, peer: Peer) -> Service:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sidecall.errors import ConfigError, UsageError
 from sidecall.files.volumes import Volume
-from sidecall.policy.config import SCRATCH, Command, Listen, Service, only_me
+from sidecall.policy.config import SCRATCH, Command, Listen, RecordRules, Service, only_me
 from sidecall.policy.parameters import TYPES, Parameter
 from sidecall.policy.table import Table
 from sidecall.policy.template import Group, Word, parse_group
@@ -97,6 +97,7 @@ def _service(root: Table, mounts: Mapping[str, str]) -> Service:
     service = replace(service, volumes=_volumes(root.table("volumes"), mounts))
     service = replace(service, commands=_commands(root, service.volumes))
     service = replace(service, listeners=_listeners(root, service, callers))
+    service = replace(service, records=_records(root.table("records")) if root.has("records") else None)
     root.finish()
     return service
 
@@ -116,6 +117,24 @@ def _audit(table: Table) -> str:
     if trouble := _why_not_writable(target):
         table.fail("audit", f"a file that can be written ({trouble})", target)
     return target
+
+
+def _records(table: Table) -> RecordRules:
+    directory = table.text("directory")
+    if not directory:
+        table.fail("directory", "the path of a directory")
+    rules = RecordRules(_from_the_file(table, directory))
+    rules = replace(
+        rules,
+        count=table.integer("count", rules.count, 1),
+        age=table.seconds("age", rules.age) or rules.age,
+        bytes_per_call=table.integer("bytes-per-call", rules.bytes_per_call, 1, _UNLIMITED),
+        bytes=table.integer("bytes", rules.bytes, 1, _UNLIMITED),
+        attached=table.boolean("attached"),
+        required=table.boolean("required"),
+    )
+    table.finish()
+    return rules
 
 
 def _volumes(tables: Table, mounts: Mapping[str, str]) -> tuple[Volume, ...]:

@@ -127,7 +127,7 @@ class Connection:
         before = self._conversation.states[sender]
         if not self._conversation.move(sender, type(message)):
             return f"{name} does not fit a {sender} that is {before}"
-        if isinstance(message, m.Call):
+        if isinstance(message, (m.Call, m.Follow)):
             return self._open_streams(message)
         if sender == CLIENT and self._expects_pass != isinstance(message, m.Pass):
             return "Pass is missing" if self._expects_pass else "Pass without passed streams, or repeated"
@@ -137,12 +137,14 @@ class Connection:
             return self._account_stream(sender, message)
         return ""
 
-    def _open_streams(self, call: m.Call) -> str:
+    def _open_streams(self, call: m.Call | m.Follow) -> str:
         for stream, mode in enumerate(call.streams):
             if mode not in m.STREAM_MODES:
                 return f"unknown mode {mode} for stream {stream}"
             if mode == m.SAME_AS_STDOUT and stream != m.STDERR:
                 return f"stream {stream} cannot be the same as stdout"
+            if isinstance(call, m.Follow) and mode not in {m.NONE, m.RELAYED}:
+                return f"stream {stream} of a call that is followed can only be relayed"
             if mode == m.RELAYED:
                 self._streams[stream] = _Stream()
         self._expects_pass = m.PASSED in call.streams

@@ -42,6 +42,7 @@ ENDED_EXITED = 0
 ENDED_SIGNALED = 1
 ENDED_TIMED_OUT = 2
 ENDED_OUTPUT_FAILED = 3
+ENDED_LOST = 4
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15})
 """HUP, INT, QUIT, KILL, USR1, USR2, TERM: their default is to end a process, as Linux numbers them on x86 and Arm."""
@@ -250,12 +251,14 @@ class Description(Message):
 
 @_message(20)
 class Status(Message):
-    """Ask which calls there are."""
+    """Ask which calls there are; `ended` is 1 for those that have ended and are recorded, too."""
+
+    ended: u8 = 0
 
 
 @_message(21, CALLS_LIMIT)
 class Calls(Message):
-    """The answer to STATUS and CANCEL: a JSON array of calls."""
+    """The answer to STATUS, CANCEL and REMOVE: a JSON array of calls."""
 
     json: string
 
@@ -263,6 +266,29 @@ class Calls(Message):
 @_message(22)
 class Cancel(Message):
     """Cancel a call by its id: a waiting one is dropped, a running one is terminated."""
+
+    call_id: text
+
+
+@_message(23)
+class Follow(Message):
+    """Follow a detached call: its recorded output and, if `wait` is 1, what it still writes, then its end."""
+
+    call_id: text
+    stdout: u8
+    stderr: u8
+    wait: u8
+    since: u64
+
+    @property
+    def streams(self) -> tuple[int, int, int]:
+        """How each stream travels, as in CALL."""
+        return NONE, self.stdout, self.stderr
+
+
+@_message(24)
+class Remove(Message):
+    """Remove the record of a call that has ended."""
 
     call_id: text
 

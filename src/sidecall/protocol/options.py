@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sidecall.errors import ProtocolError
+from sidecall.errors import ProtocolError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,6 +17,8 @@ TIMEOUT = b"timeout-ms"
 """Milliseconds that the command can run once it has started: a positive decimal number."""
 QUEUE = b"queue"
 """`no`: the call must not wait for a slot."""
+DETACH = b"detach"
+"""The id of a call that outlives its client; empty for one that the server chooses."""
 
 PIPES = (b"stdin-pipe", b"stdout-pipe", b"stderr-pipe")
 """DEVICE:INODE of the pipe that the client's stdin, stdout or stderr is, decimal as in stat(2)."""
@@ -26,13 +28,13 @@ TERMINAL = b"terminal"
 TERM = b"term"
 """The terminal's type, as TERM names it: up to 64 of the characters that terminfo names have. Source: term(7)."""
 
-CALL_OPTIONS = (TIMEOUT, QUEUE, *PIPES, TERMINAL, TERM)
+CALL_OPTIONS = (TIMEOUT, QUEUE, *PIPES, TERMINAL, TERM, DETACH)
 
 _MAX_TERM = 64
 _TERM_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-")
 _MAX_SIZE = 0xFFFF
 
-STOPPED_BY = ("client", "timeout", "operator", "shutdown")
+STOPPED_BY = ("client", "timeout", "operator", "shutdown", "limit")
 """Values of the detail `stopped`: who stopped the call. Absent if it was not stopped."""
 
 EXIT_DETAILS = (
@@ -48,6 +50,8 @@ EXIT_DETAILS = (
 )
 PONG_DETAILS = (b"running", b"slots", b"queued", b"queue", b"ended", b"uptime-ms", b"bridge")
 
+_LONGEST_ID = 100
+_IN_AN_ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MOST_DIGITS = 19
 """What fits 64 bits in any language."""
 
@@ -82,9 +86,11 @@ class CallOptions:
         can_queue: whether the call can wait for a slot.
         pipes: which pipe stdin, stdout and stderr each are; empty for none.
         terminal: the terminal that the command runs in; None for none.
+        detach: the id of a call that outlives its client, empty for one that the server chooses; None for another call.
 
     Raises:
         ProtocolError: an option is unknown, repeated or malformed; the reason names it.
+        UsageError: the id of a call is invalid.
     """
 
     def __init__(self, entries: Iterable[bytes]) -> None:
@@ -99,10 +105,16 @@ class CallOptions:
                 raise _malformed(name)
         self.pipes = tuple([given.get(name, b"") for name in PIPES])
         self.terminal = _terminal(given)
+        self.detach = _call_id(given[DETACH]) if DETACH in given else None
 
 
 def call_options(
-    timeout: float, *, can_queue: bool, pipes: Iterable[bytes] = (), terminal: TerminalRequest | None = None
+    timeout: float,
+    *,
+    can_queue: bool,
+    pipes: Iterable[bytes] = (),
+    terminal: TerminalRequest | None = None,
+    detach: bytes | None = None,
 ) -> tuple[bytes, ...]:
     """Return the options of a CALL.
 
@@ -111,6 +123,7 @@ def call_options(
         can_queue: whether the call can wait for a slot.
         pipes: DEVICE:INODE of the pipe that stdin, stdout and stderr each are; empty for none.
         terminal: the terminal that the command runs in; None for none.
+        detach: the id of a call that outlives its client, empty for one that the server chooses; None for another call.
     """
     options = []
     if timeout:
@@ -122,6 +135,8 @@ def call_options(
         options.append(TERMINAL + b"=%dx%d" % (terminal.rows, terminal.columns))
         if is_term(terminal.term):
             options.append(TERM + b"=" + terminal.term)
+    if detach is not None:
+        options.append(DETACH + b"=" + detach)
     return tuple(options)
 
 
@@ -165,6 +180,15 @@ def _parse_options(entries: Iterable[bytes]) -> dict[bytes, bytes]:
             raise ProtocolError(f"repeated call option {_text(name)!r}")
         given[name] = value
     return given
+
+
+def _call_id(value: bytes) -> str:
+    if len(value) > _LONGEST_ID or not set(value) <= _IN_AN_ID or value.startswith(b"."):
+        raise UsageError(
+            f"invalid call id {_text(value)!r}",
+            "use up to 100 letters, digits, `.`, `_` and `-`, and do not begin with `.`",
+        )
+    return value.decode()
 
 
 def _number(name: bytes, value: bytes) -> int:

@@ -26,7 +26,15 @@ DONE = "done"
 TRANSITIONS: Mapping[str, Mapping[str, Mapping[type[m.Message], str]]] = {
     CLIENT: {
         IDLE: {m.Hello: READY},
-        READY: {m.Ping: READY, m.Describe: READY, m.Status: READY, m.Cancel: READY, m.Call: CALLING},
+        READY: {
+            m.Ping: READY,
+            m.Describe: READY,
+            m.Status: READY,
+            m.Cancel: READY,
+            m.Remove: READY,
+            m.Call: CALLING,
+            m.Follow: CALLING,
+        },
         CALLING: {m.Pass: CALLING, m.Signal: CALLING, m.Resize: CALLING},
         RUNNING: {
             m.Signal: RUNNING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections import Counter
@@ -15,14 +16,17 @@ from sidecall._kernel import trim_heap
 from sidecall.calls.admission import SHUTTING_DOWN, Admission
 from sidecall.calls.audit import Audit
 from sidecall.calls.call import Host, Owner
+from sidecall.calls.eager import start_eager_task
 from sidecall.calls.events import Events, LogReader
 from sidecall.calls.log import RateLimit, key_value_pairs, log
+from sidecall.calls.records import Records
 from sidecall.calls.threads import run_in_thread
-from sidecall.errors import CallDenied, ConfigError, ServiceBusy, SidecallError, UsageError
+from sidecall.errors import CallDenied, ConfigError, ProtocolError, ServiceBusy, SidecallError, UsageError
 from sidecall.files.scratch import Scratch, clear, writable_directory
 from sidecall.policy.config import is_operator
-from sidecall.protocol.messages import Notice, Pong
+from sidecall.protocol.messages import NONE, Notice, Pong
 from sidecall.protocol.options import details
+from sidecall.server.detached import Claimed, Detached
 from sidecall.server.session import Session
 from sidecall.transport.credentials import UNMAPPED, peer_of
 from sidecall.transport.hangups import HangUps
@@ -32,7 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecall.calls.call import Call
-    from sidecall.policy.config import Service
+    from sidecall.calls.events import Reader
+    from sidecall.calls.records import Record
+    from sidecall.policy.config import RecordRules, Service
     from sidecall.server.acceptor import Acceptor
     from sidecall.supervise.process import SupervisorPool
 
@@ -44,6 +50,9 @@ _LARGE = 64 * 1024
 """Bytes of a call after which the heap is trimmed: glibc keeps the free pages below a block that is in use."""
 
 _TRIM_AFTER = 0.5
+
+_MEASURE_INTERVAL = 1.0
+"""Seconds between two looks at how much detached calls have written."""
 
 
 class CallService:
@@ -69,6 +78,7 @@ class CallService:
     ) -> None:
         self.config = config
         self._audit = Audit(config.audit, config.audit_format)
+        self._records: Records | None = None
         self._events = Events(*self._readers(is_verbose))
         self._is_verbose = is_verbose
         self._scratch = Scratch()
@@ -78,7 +88,7 @@ class CallService:
         self._read_config = read_config
         self._connections: Counter[tuple[str, int]] = Counter()
         self._bytes: Counter[tuple[str, int]] = Counter()
-        self._sessions: dict[Session, None] = {}
+        self._sessions: dict[Session | Detached, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._run_token = os.urandom(5).hex()
@@ -87,6 +97,7 @@ class CallService:
         self._ended = 0
         self._refusals = RateLimit()
         self._trim_timer: asyncio.TimerHandle | None = None
+        self._measure_timer: asyncio.TimerHandle | None = None
 
     @property
     def drain(self) -> float:
@@ -131,6 +142,129 @@ class CallService:
                 return shown
         raise UsageError(f"call {call_id!r} not found", "run `sidecall status NAME` to list the calls")
 
+    def with_ended_calls(self, asker: Owner, answer: Callable[[bytes], None]) -> None:
+        """Call back with the JSON of the calls there are, and of those that have ended and can be shown.
+
+        Their records are read in a thread.
+        """
+        calls = self.calls(asker)
+        if self._records is not None:
+            self._records.expire()
+        records = [record for record in self._visible(asker) if record.ended]
+
+        async def read() -> None:
+            answer(await run_in_thread(lambda: json.dumps([*calls, *(each.describe() for each in records)]).encode()))
+
+        start_eager_task(asyncio.get_running_loop(), read())
+
+    def record(self, asker: Owner, call_id: str) -> Record:
+        """Return a record: the asker's own, or any of the listener that it can see.
+
+        Raises:
+            UsageError: there is none, or several users have one.
+        """
+        visible = [record for record in self._visible(asker) if record.id == call_id]
+        own = [record for record in visible if record.key == asker.key]
+        found = own or visible
+        if not found:
+            raise UsageError(f"there is no record of a call {call_id!r}", "`sidecall status --all NAME` lists them")
+        if len(found) > 1:
+            uids = ", ".join(str(record.key[1]) for record in found)
+            raise UsageError(f"several users have a call {call_id!r}: {uids}", "ask as one of them")
+        return found[0]
+
+    def remove_record(self, asker: Owner, call_id: str) -> dict[str, object]:
+        """Remove the record of a call that has ended; return what it was.
+
+        Raises:
+            UsageError: there is none, it cannot be shown, or the call has not ended.
+        """
+        record = self.record(asker, call_id)
+        if not record.ended:
+            raise UsageError(f"the call {call_id!r} has not ended", "`sidecall kill` cancels it")
+        assert self._records is not None  # noqa: S101 it has one
+        shown = record.describe()
+        self._records.remove(record)
+        return shown
+
+    def check_detached(self, call: Call) -> None:
+        """Check whether a call can be detached.
+
+        Raises:
+            UsageError: this service records no calls.
+            ProtocolError: it has a stream of its client.
+            Claimed: its id is taken.
+        """
+        if self._records is None:
+            raise UsageError(
+                "this service records no calls, so none can be detached",
+                "name a directory under `[records]` in the service configuration, or by `serve --records`",
+            )
+        if set(call.request.streams) != {NONE}:
+            raise ProtocolError("a detached call has no streams of its client")
+        if (record := self._records.find(call.owner.key, call.id)) is not None:
+            raise Claimed(record, is_same=record.is_of(call.request))
+
+    def detach(self, call: Call, reserved: int) -> Detached:
+        """Let a call outlive its client from here on; `reserved` bytes of it count as its owner's.
+
+        Raises:
+            Claimed: its id is taken.
+            ServiceBusy: it cannot be recorded.
+        """
+        self.check_detached(call)
+        assert self._records is not None  # noqa: S101 as has been checked
+        record = self._records.claim(call)
+        record.notice = call.notice
+        detached = Detached(self, call, record, reserved)
+        self._sessions[detached] = None
+        self._connections[call.owner.key] += 1
+        self._bytes[call.owner.key] += reserved
+        call.hand_over(detached)
+        if self._measure_timer is None:
+            self._measure_timer = asyncio.get_running_loop().call_later(_MEASURE_INTERVAL, self._measure)
+        return detached
+
+    def record_attached(self, call: Call) -> SidecallError | None:
+        """Record a call that is not detached, if that is configured; return why it is made without a record.
+
+        Raises:
+            ServiceBusy: it cannot be recorded, and has to be.
+        """
+        if self._records is None or not self._limits.attached:
+            return None
+        try:
+            self._records.claim(call)
+        except ServiceBusy as error:
+            if self._limits.required:
+                raise
+            log(f"call {call.id} is not recorded: {error.reason}")
+            return error
+        return None
+
+    def _measure(self) -> None:
+        """Stop the detached calls that have written too much."""
+        self._measure_timer = None
+        for detached in [each for each in self._sessions if isinstance(each, Detached)]:
+            self._measure_timer = self._measure_timer or asyncio.get_running_loop().call_later(
+                _MEASURE_INTERVAL, self._measure
+            )
+            with contextlib.suppress(OSError):
+                if detached.record.measure() > self._limits.bytes_per_call:
+                    detached.stop("limit")
+
+    @property
+    def _limits(self) -> RecordRules:
+        assert self._records is not None  # noqa: S101 as its callers know
+        return self._records.rules
+
+    def _visible(self, asker: Owner) -> list[Record]:
+        """Return the records that can be shown to a client."""
+        if self._records is None:
+            return []
+        records = self._records.of_listener(asker.listener)
+        return [record for record in records if _can_see_uid(asker, record.key[1])]
+
     def explain_wait(self, asker: Owner) -> Notice:
         """Return what holds the slots, as far as it can be shown, and what to do about it."""
         running = [call for call in self.calls(asker) if call["state"] == "running"]
@@ -154,6 +288,10 @@ class CallService:
         self.supervisors = supervisors
         self.hang_ups = HangUps(asyncio.get_running_loop())
         self._made.callback(self.hang_ups.close)
+        if self.config.records is not None:
+            self._records = Records(self.config.records)
+            self._made.callback(self._records.close)
+            self._events.readers = self._readers(self._is_verbose)
         self.host = Host(self._admission, self.release, supervisors, self._scratch, self._events)
         with contextlib.suppress(RuntimeError):  # no room for a thread
             Thread(target=clear, args=(_parents(self.config),), name="clear", daemon=True).start()
@@ -204,8 +342,8 @@ class CallService:
             fields = {"uid": owner.peer.uid, "listener": owner.listener, "code": error.code, "reason": error.reason}
             log(f"connection refused {key_value_pairs(fields)}{omitted}")
 
-    def forget(self, session: Session) -> None:
-        """Let go of a session: its connection is closed, and nothing of its call is left."""
+    def forget(self, session: Session | Detached) -> None:
+        """Let go of a session, or of a detached call: nothing of it is left."""
         del self._sessions[session]
         key = session.owner.key
         self._connections[key] -= 1
@@ -231,6 +369,8 @@ class CallService:
             config = await run_in_thread(self._read_config)
             if sockets(config) != sockets(self.config):
                 raise ConfigError("other sockets, or other modes of them, need a restart")
+            if _records_directory(config) != _records_directory(self.config):
+                raise ConfigError("another directory of records needs a restart")
             audit = Audit(config.audit, config.audit_format)
         except SidecallError as error:
             log(f"the old configuration is kept: {error.reason}")
@@ -239,6 +379,8 @@ class CallService:
         self._audit = audit
         self._events.readers = self._readers(self._is_verbose)
         self.config = config
+        if self._records is not None and config.records is not None:
+            self._records.rules = config.records
         for following in self._admission.resize(config.slots, config.queue):
             following.grant_slot()
         log("the configuration has been read again")
@@ -263,18 +405,28 @@ class CallService:
         """Wait until no session is left."""
         await self._idle.wait()
 
-    def _readers(self, is_verbose: bool) -> list[Callable[[str, Call, dict[str, object]], None]]:
-        readers: list[Callable[[str, Call, dict[str, object]], None]] = []
+    def _readers(self, is_verbose: bool) -> list[Reader]:
+        readers: list[Reader] = []
         if is_verbose:
             readers.append(LogReader(log))
         if self._audit.is_kept:
             readers.append(self._audit)
+        if self._records is not None:
+            readers.append(self._records)
         return readers
 
 
 def _can_see(asker: Owner, owner: Owner) -> bool:
-    is_own = asker.peer.uid == owner.peer.uid != UNMAPPED
-    return asker.listener == owner.listener and (is_own or is_operator(asker.peer))
+    return asker.listener == owner.listener and _can_see_uid(asker, owner.peer.uid)
+
+
+def _can_see_uid(asker: Owner, uid: int) -> bool:
+    """Tell whether calls of a user at the listener that is asked can be shown."""
+    return asker.peer.uid == uid != UNMAPPED or is_operator(asker.peer)
+
+
+def _records_directory(config: Service) -> str:
+    return "" if config.records is None else config.records.directory
 
 
 def _parents(config: Service) -> list[str]:

@@ -2,7 +2,8 @@
 
 What a client asks for in passing (PING, DESCRIBE, STATUS, CANCEL) is answered at once. A CALL becomes a `Call`, which
 goes its own way; the session hands it what the client says, tells the client what it reports, and closes the connection
-when it has ended. A CALL with passed streams is begun when PASS has arrived, with or without its descriptors.
+when it has ended. A CALL with passed streams is begun when PASS has arrived, with or without its descriptors. A call
+that is detached is handed over before its command starts: see `detached`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sidecall.policy import plan as policy
 from sidecall.policy.describe import describe
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
-from sidecall.protocol.states import DONE, SERVER
+from sidecall.protocol.states import DONE, RUNNING, SERVER
+from sidecall.server.detached import Claimed, RecordReader
 from sidecall.transport.channel import ServerChannel
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecall.calls.outcome import End
+    from sidecall.calls.records import Record
+    from sidecall.calls.streams import Streams
     from sidecall.policy.config import Service
     from sidecall.server.service import CallService
 
@@ -82,6 +86,8 @@ class Session:
         self._greeting: tuple[m.Message, ...] = (GREETING,)
         self._offered: tuple[Service, Service] | None = None
         self._streams: ClientStreams | None = None
+        self._record: Record | None = None
+        self._reader: RecordReader | None = None
         self.reserved = 0
 
     def start(self) -> None:
@@ -98,7 +104,7 @@ class Session:
             error: why.
             at_once: whether it is closed without waiting for the client to read that.
         """
-        if not self._has_answered:
+        if self._can_refuse:
             self._service.log_refusal(self.owner, error)
             self.on_refused(error)
         self._close()
@@ -106,8 +112,14 @@ class Session:
             self.channel.close()
 
     def stop(self, cause: str, grace: float | None = None) -> None:
-        """Stop the call, within `grace` seconds (None: its own); a connection without one is closed."""
-        if self.call is None or self.call.has_ended:
+        """Stop the call, within `grace` seconds (None: its own); a connection without one is closed.
+
+        A connection that follows the record of a call is told of its end, but has only so much time for that.
+        """
+        if self._record is not None and cause == "shutdown" and grace != 0:
+            self._record.watchers[self._limit_following] = None
+            self._limit_following()
+        elif self.call is None or self.call.has_ended:
             self._close()
             if grace == 0:
                 self.channel.close()
@@ -118,14 +130,32 @@ class Session:
         """Refuse the call if it waits, or has not come yet; one that runs goes on."""
         if self.call is not None:
             self.call.reject_queued()
-        elif not self._has_answered:
+        elif self._record is None and self._can_refuse:
             self.refuse(ServiceBusy(*SHUTTING_DOWN))
 
     # What a call reports: see `calls.call.Follower`.
 
-    def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> ClientStreams:
-        """Return the streams; a socket with descriptors in it is watched until a supervisor has taken them."""
+    @property
+    def has_left(self) -> bool:
+        """Tell whether the client has closed the connection, or its sending side."""
+        return self.channel.has_hung_up
+
+    def streams(self, modes: tuple[int, int, int], on_change: Callable[[], None]) -> Streams:
+        """Return the streams; a socket with descriptors in it is watched until a supervisor has taken them.
+
+        A detached call is handed over here, just before its command starts.
+
+        Raises:
+            Claimed: its id is taken.
+            ServiceBusy: it cannot be recorded.
+        """
         self._stop_explaining()
+        if self.call is not None and self.call.is_detached:
+            detached = self._service.detach(self.call, self.reserved)
+            self._join(detached.record)
+            return detached.streams(modes, on_change)
+        if self.call is not None and (failure := self._service.record_attached(self.call)):
+            self._send(m.Notice(failure.reason, failure.hint))
         self._watch_hang_up()
         self._streams = ClientStreams(self._loop, self.channel, modes, on_change)
         return self._streams
@@ -154,8 +184,16 @@ class Session:
         self._send(end.message())
 
     def on_refused(self, error: SidecallError) -> None:
-        """Report that the call has not started and will not."""
-        self._send(_refused(error))
+        """Report that the call has not started and will not; or join the one that has the same id."""
+        if isinstance(error, Claimed) and error.is_same:
+            self._join(error.record)
+        else:
+            self._send(_refused(error))
+
+    def on_done(self) -> None:
+        """Close the connection, unless it waits for another call with the same id."""
+        if self._record is None:
+            self._close()
 
     # The connection.
 
@@ -177,9 +215,13 @@ class Session:
         elif isinstance(message, m.Describe):
             self._send(m.Description(describe(self.offer(), policy.command_name(message.command))))
         elif isinstance(message, m.Status):
-            self._send(m.Calls(json.dumps(self._service.calls(self.owner)).encode()))
+            self._send_calls(with_ended=bool(message.ended))
         elif isinstance(message, m.Cancel):
             self._send(m.Calls(json.dumps([self._service.cancel_call(self.owner, message.call_id)]).encode()))
+        elif isinstance(message, m.Remove):
+            self._send(m.Calls(json.dumps([self._service.remove_record(self.owner, message.call_id)]).encode()))
+        elif isinstance(message, m.Follow):
+            self._follow(message)
         elif isinstance(message, m.Call):
             self._receive_call(message)
         else:
@@ -196,6 +238,8 @@ class Session:
         elif isinstance(message, m.Resize):
             if self.call is not None:
                 self.call.resize(message.rows, message.columns)
+        elif self._reader is not None:
+            self._reader.receive(message)
         elif self._streams is not None and isinstance(message, (m.Data, m.Eof, m.Window, m.Stop)):
             self._streams.receive(message)
 
@@ -238,7 +282,16 @@ class Session:
             self._send(m.Description(describe(self.offer(), policy.command_name(request.command))))
             self._close()
             return
-        self.call = Call(self._service.new_id(), self.owner, request, self.offer, self._service.host, self)
+        call = Call(self._service.new_id(), self.owner, request, self.offer, self._service.host, self)
+        if call.is_detached:
+            try:
+                self._service.check_detached(call)
+            except Claimed as claimed:
+                if not claimed.is_same:
+                    raise
+                self._join(claimed.record)
+                return
+        self.call = call
         if m.PASSED not in request.streams:
             self._begin()
 
@@ -254,16 +307,59 @@ class Session:
     def _begin(self) -> None:
         assert self.call is not None  # noqa: S101 as its callers know
         self._stop_timer()
-        start_eager_task(self._loop, self._serve(self.call))
+        start_eager_task(self._loop, self.call.run())
 
-    async def _serve(self, call: Call) -> None:
-        await call.run()
+    def _join(self, record: Record) -> None:
+        """Answer as soon as it is certain whether the command of a detached call has been started."""
+        self._stop_timer()
+        self.call = None
+        self._record = record
+        record.watchers[self._on_decided] = None
+        self._on_decided()
+
+    def _on_decided(self) -> None:
+        record = self._record
+        if record is None or not record.is_decided:
+            return
+        record.watchers.pop(self._on_decided, None)
+        if record.refusal is not None:
+            self.on_refused(record.refusal)
+        else:
+            if record.notice is not None:
+                self._send(m.Notice(*record.notice))
+            self._send(m.Started(record.id))
         self._close()
+
+    def _follow(self, request: m.Follow) -> None:
+        """Send the record of a call; what it is to wait for may take as long as its command."""
+        record = self._service.record(self.owner, request.call_id)
+        if not record.is_decided:
+            raise ServiceBusy(f"the call {record.id!r} is about to start", "try again")
+        self._stop_timer()
+        self._record = record
+        self._send(m.Started(record.id))
+        self._reader = RecordReader(self._loop, self.channel, record, request, self._close)
+        self._reader.go_on()
+
+    def _limit_following(self) -> None:
+        if self._record is not None and self._record.ended and self._timer is None:
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.stop, "shutdown", 0.0)
+
+    def _send_calls(self, *, with_ended: bool) -> None:
+        if with_ended:
+            self._service.with_ended_calls(self.owner, lambda calls: self._send(m.Calls(calls)))
+        else:
+            self._send(m.Calls(json.dumps(self._service.calls(self.owner)).encode()))
 
     @property
     def _has_answered(self) -> bool:
         """Tell whether the last message has been sent."""
         return self.channel.connection.states[SERVER] == DONE
+
+    @property
+    def _can_refuse(self) -> bool:
+        """Tell whether a refusal can be sent."""
+        return self.channel.connection.states[SERVER] not in {RUNNING, DONE}
 
     def _send(self, *messages: m.Message) -> None:
         greeting, self._greeting = self._greeting, ()
@@ -296,7 +392,9 @@ class Session:
         """
         self._stop_timer()
         self.channel.finish(self._on_closed)
-        is_patient = self.call is not None and self.call.has_started and not self.call.stop_cause
+        is_patient = self._reader is not None or (
+            self.call is not None and self.call.has_started and not self.call.stop_cause
+        )
         if not self.channel.closed and not is_patient:
             self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.channel.close)
 
@@ -324,7 +422,12 @@ class Session:
         self._stop_explaining()
         self._service.hang_ups.remove(self.channel)
         self._service.forget(self)
-        self.call = self._streams = self._offered = None
+        if self._reader is not None:
+            self._reader.close()
+        if self._record is not None:
+            for watcher in (self._on_decided, self._limit_following):
+                self._record.watchers.pop(watcher, None)
+        self.call = self._streams = self._offered = self._record = self._reader = None
 
 
 def _terminated(count: int) -> m.Notice:

@@ -144,7 +144,10 @@ class Channel:
         self._has_ended = True
         if not self.closed:
             self._loop.remove_reader(self._sock.fileno())
-        self._on_end(error)
+        try:
+            self._on_end(error)
+        finally:
+            del error  # its traceback has this frame, and so the frame itself and what the connection holds
 
     def _receive(self) -> bytes:
         """Return what has come; nothing at the end of the stream."""
@@ -266,7 +269,7 @@ class ServerChannel(Channel):
 
     def finish(self, on_closed: Callable[[], None]) -> None:
         """Send what is pending, then shut the sending side down; once the client has as well, close and call back."""
-        if self._on_closed is not None:
+        if self._on_closed is not None or self.closed:
             return
         self._on_closed = on_closed
         if not self._pending:
