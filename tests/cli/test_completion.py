@@ -185,13 +185,15 @@ class Terminal:
     [("bash", ("--norc", "--noprofile", "-i"), ""), ("zsh", ("-f", "-i"), "autoload -Uz compinit; compinit -u -D; ")],
 )
 @pytest.mark.usefixtures("path", "kit")
-def test_a_key_completes_in_a_terminal(name: str, options: tuple[str, ...], before: str) -> None:
+def test_a_key_completes_in_a_terminal(directory: Path, name: str, options: tuple[str, ...], before: str) -> None:
     """A service, a command, a parameter, its value, also behind `=`, and a file, by the Tab key alone."""
+    picture = directory / "picture"
+    picture.touch()
     terminal = Terminal(shell(name), *options)
     try:
         terminal.type(f"{before}source <(sidecall completion {name}); echo re''ady\n", until="ready")
         terminal.type("sidecall pi\tkit\t\n", until="kit: sidecall ")
-        terminal.type("sidecall exec -q kit sti\t--in /etc/hostn\t--mode=fi\t\n", until="/etc/hostname fine")
+        terminal.type(f"sidecall exec -q kit sti\t--in {directory}/pict\t--mode=fi\t\n", until=f"{picture} fine")
     finally:
         terminal.close()
 
