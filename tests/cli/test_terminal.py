@@ -157,12 +157,12 @@ def test_a_command_has_a_terminal_of_the_clients_size_and_type(tool: Server, scr
 def test_a_resize_arrives(tool: Server, screen: Callable[..., Screen]) -> None:
     """The command's terminal gets the size that the client's has, and the command SIGWINCH."""
     assert tool.path.exists()
-    script = "trap 'echo changed' WINCH; echo ready; while test \"$(stty size)\" != '40 120'; do :; done; echo resized"
-    shown = screen("-t", "tool", "bash", "-c", script)
+    script = "trap change=signaled WINCH; echo ready; until stty size | grep -qx '40 120'; do :; done; echo $change"
+    shown = screen("-t", "tool", "sh", "-c", script)  # bash 5.2 fails if a trap interrupts its parsing of a "$(...)"
     shown.expect(b"ready")
     shown.resize(40, 120)
     assert shown.end() == 0, shown.shown
-    assert sorted(shown.shown.split()) == [b"changed", b"ready", b"resized"]
+    assert shown.shown == b"ready\r\nsignaled\r\n"
 
 
 def test_a_resize_in_the_queue_counts(
