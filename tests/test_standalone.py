@@ -155,7 +155,7 @@ def test_install_is_not_for_the_python_command(tmp_path: Path) -> None:
     done = run(PYTHON_COMMAND, "install", tmp_path)
     assert done.returncode == 64
     assert done.stderr.splitlines() == [
-        "sidecall: this sidecall needs Python, and would not run in a container without it",
-        "hint: use the standalone executable's `install`; `make standalone` builds it",
+        "sidecall: cannot install this sidecall: it needs Python",
+        "hint: build the standalone executable with `make standalone`, and run its `install`",
     ]
     assert list(tmp_path.iterdir()) == []

@@ -80,7 +80,7 @@ def test_a_path_on_no_volume_is_told_which_there_are(pod: Pod, service: Containe
         assert done.returncode == 77, path
         assert done.stderr.splitlines() == [
             f"sidecall: '{path}' is on no volume that the service shares",
-            "hint: shared are: data (read and write, /images at the service)",
+            "hint: shared are: data (read and write, /images at the service); for more, run `sidecall doctor tool`",
         ]
     table("a path of the service's own, from another container", "refused: on no volume that the service shares")
 
