@@ -59,7 +59,7 @@ soak: ## thousands of calls under random kills, servers racing for a name, hours
 	SIDECALL_SOAK_CALLS=2000 tools/python.sh -m pytest -s tests/containers/test_faults.py
 	tools/fuzz.sh 3600
 
-coverage: ## branch coverage of the tests
+coverage: ## branch coverage of the Python code, with a floor, and line coverage of the native programs
 	tools/coverage.sh
 
 figures: ## what the code looks like in numbers
