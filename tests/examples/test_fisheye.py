@@ -222,7 +222,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "disk"
     directory.mkdir()
     if run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(directory)], dict(os.environ)).returncode != 0:
-        pytest.skip("a tmpfs cannot be mounted here")
+        pytest.skip("this machine mounts no tmpfs")
     try:
         yield directory
     finally:

@@ -149,7 +149,7 @@ def test_another_mount_inside_the_volume_is_no_obstacle(place: Callable[[bool], 
     inner = at.data / "inner"
     inner.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "none", inner], check=False).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("this machine mounts nothing")
     try:
         at.use("inner/e.tif").write_bytes(b"new")
         assert at.paths.commit() == ""
