@@ -180,6 +180,7 @@ class Terminal:
         os.close(self._fd)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options", "before"),
     [("bash", ("--norc", "--noprofile", "-i"), ""), ("zsh", ("-f", "-i"), "autoload -Uz compinit; compinit -u -D; ")],

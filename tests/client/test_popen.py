@@ -86,30 +86,28 @@ def test_streams(tool: Server, tmp_path: Path) -> None:
     assert call.communicate() == (f"1\n{tmp_path.resolve()}\n".encode(), None)
 
 
-@pytest.mark.parametrize(
-    ("command", "cwd", "kind", "number", "filename"),
-    [
-        (["no-such-command"], None, FileNotFoundError, errno.ENOENT, "no-such-command"),
-        (["/no/such"], None, FileNotFoundError, errno.ENOENT, "/no/such"),
-        (["true"], "/no/such", FileNotFoundError, errno.ENOENT, "/no/such"),
-        (["true"], "/etc/passwd", NotADirectoryError, errno.ENOTDIR, "/etc/passwd"),
-        (["/etc/passwd"], None, PermissionError, errno.EACCES, "/etc/passwd"),
-        (["/"], None, PermissionError, errno.EACCES, "/"),
-        (["true", "x" * 200_000], None, OSError, errno.E2BIG, "true"),
-    ],
-)
-def test_what_cannot_start_raises_at_once(
-    tool: Server, command: list[str], cwd: str | None, kind: type[OSError], number: int, filename: str
-) -> None:
+CANNOT_START: list[tuple[list[str], str | None, type[OSError], int, str]] = [
+    (["no-such-command"], None, FileNotFoundError, errno.ENOENT, "no-such-command"),
+    (["/no/such"], None, FileNotFoundError, errno.ENOENT, "/no/such"),
+    (["true"], "/no/such", FileNotFoundError, errno.ENOENT, "/no/such"),
+    (["true"], "/etc/passwd", NotADirectoryError, errno.ENOTDIR, "/etc/passwd"),
+    (["/etc/passwd"], None, PermissionError, errno.EACCES, "/etc/passwd"),
+    (["/"], None, PermissionError, errno.EACCES, "/"),
+    (["true", "x" * 200_000], None, OSError, errno.E2BIG, "true"),
+]
+
+
+def test_what_cannot_start_raises_at_once(tool: Server) -> None:
     """As the OSError that `subprocess.Popen` raises, and as the SidecallError that `run` does."""
-    with pytest.raises(kind) as error:
-        Popen("tool", command, cwd=cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-    assert (error.value.errno, error.value.filename) == (number, filename)
-    assert isinstance(error.value, (NoSuchCommand, CannotExecute))
-    assert str(error.value) == f"[Errno {number}] {os.strerror(number)}: {filename!r}"
-    with pytest.raises(SidecallError) as same:
-        sidecall.run("tool", command, cwd=cwd)
-    assert (same.value.code, same.value.reason) == (error.value.code, error.value.reason)
+    for command, cwd, kind, number, filename in CANNOT_START:
+        with pytest.raises(kind) as error:
+            Popen("tool", command, cwd=cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        assert (error.value.errno, error.value.filename) == (number, filename)
+        assert isinstance(error.value, (NoSuchCommand, CannotExecute))
+        assert str(error.value) == f"[Errno {number}] {os.strerror(number)}: {filename!r}"
+        with pytest.raises(SidecallError) as same:
+            sidecall.run("tool", command, cwd=cwd)
+        assert (same.value.code, same.value.reason) == (error.value.code, error.value.reason)
 
 
 def test_other_refusals_raise_at_once(tool: Server) -> None:
