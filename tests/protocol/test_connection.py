@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecall.errors import LocalProtocolError, ProtocolError
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode, frame_at
-from sidecall.protocol.connection import Connection
+from sidecall.protocol.connection import TURN, Connection
 from sidecall.protocol.states import (
     CALLING,
     CLIENT,
@@ -388,3 +388,18 @@ def test_a_part_of_pass_is_none() -> None:
 def test_what_only_looks_like_pass_is_none(data: bytes) -> None:
     """Its bytes within another frame, or with a payload, are not PASS."""
     assert Connection(SERVER).offset_of_pass(data) == -1
+
+
+@pytest.mark.parametrize("read", range(len(BEFORE) + 1))
+def test_a_turn_is_a_few_frames(read: int) -> None:
+    """However much was read before: the bytes of TURN frames at most, and all that has come of fewer."""
+    server = Connection(SERVER)
+    server.receive_data(BEFORE[:read])
+    list(server.events())
+    signal = encode(m.Signal(2))
+    missing = 0 if read == len(BEFORE) else 1 if read >= len(encode(HELLO)) else 2
+    full = BEFORE[read:] + signal * (TURN - missing)
+    assert server.size_of_turn(full + signal * 1000) == len(full)
+    assert server.size_of_turn(full + signal[:3]) == len(full)
+    for size in (len(full), len(full) - 1, 1, 0):
+        assert server.size_of_turn(full[:size]) == size

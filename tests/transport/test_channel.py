@@ -14,7 +14,7 @@ import pytest
 from sidecall.errors import DescriptorsLost, ProtocolError, SidecallError
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
-from sidecall.protocol.connection import Connection
+from sidecall.protocol.connection import TURN, Connection
 from sidecall.protocol.states import CLIENT, DONE, SERVER
 from sidecall.transport import channel as channel_module
 from sidecall.transport.channel import DISCARD_LIMIT, Channel, ServerChannel
@@ -541,3 +541,13 @@ def test_a_hang_up_is_seen_behind_unread_data(server: ServerEnd) -> None:
     server.client.shutdown(socket.SHUT_WR)
     assert server.channel.has_hung_up
     take_pass(server)
+
+
+def test_many_short_messages_are_handled_in_turns(server: ServerEnd) -> None:
+    """Other connections are served in between, and nothing is lost."""
+    pings = encode(m.Ping()) * 1000
+    server.client.sendall(encode(HELLO) + pings)
+    server.channel.on_readable()
+    assert len(server.received) == TURN
+    while len(server.received) < 1001:
+        server.channel.on_readable()

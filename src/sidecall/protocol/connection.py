@@ -17,6 +17,9 @@ from sidecall.protocol.states import CLIENT, IDLE, SENDER, SERVER, Conversation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TURN = 16
+"""Frames of a client that a server handles before it is the turn of other connections: a call begins with three."""
+
 _PEER = {CLIENT: SERVER, SERVER: CLIENT}
 
 
@@ -78,20 +81,33 @@ class Connection:
         return self._expects_pass
 
     def offset_of_pass(self, data: bytes) -> int:
-        """Return where in bytes that come next a frame of PASS begins; -1 if there is none.
+        """Return where in bytes that come next a frame of PASS begins; -1 if there is none among the next TURN frames.
 
         What comes before it has to be whole frames, after what was received but not yet complete.
         """
-        at = -len(self._buffer)
-        while at < len(data):
-            header = (self._buffer[at:] if at < 0 else b"") + data[max(at, 0) : at + HEADER.size]
-            if len(header) < HEADER.size:
-                return -1
-            length, number = HEADER.unpack_from(header)
+        for at, length, number in self._frames(data):
             if number == m.Pass.number and not length:
                 return at
-            at += HEADER.size + length
         return -1
+
+    def size_of_turn(self, data: bytes) -> int:
+        """Return how many of the bytes that come next are to be received at once: those of up to TURN frames."""
+        count, end = 0, 0
+        for at, length, _ in self._frames(data):
+            count, end = count + 1, at + HEADER.size + length
+        return end if count == TURN and 0 < end < len(data) else len(data)
+
+    def _frames(self, data: bytes) -> Iterator[tuple[int, int, int]]:
+        """Yield offset, length and number of the next TURN frames at most, as far as their headers have come."""
+        at = -len(self._buffer)
+        for _ in range(TURN):
+            buffered = len(self._buffer) + at
+            header = self._buffer[buffered : buffered + HEADER.size] + data[max(at, 0) : max(at + HEADER.size, 0)]
+            if len(header) < HEADER.size:
+                return
+            length, number = HEADER.unpack_from(header)
+            yield at, length, number
+            at += HEADER.size + length
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; `events` returns what they complete."""

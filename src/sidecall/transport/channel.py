@@ -3,7 +3,7 @@
 Theory of operation. A client can attach any descriptor to any byte that it sends, and closing one can block for
 minutes: a TCP socket with unsent data, a file of a FUSE daemon that does not answer. So a server never receives a
 descriptor. It peeks (MSG_PEEK without a control buffer neither installs nor drops one), and reads exactly the bytes
-that carry none.
+that carry none, those of a few frames at once: thousands of short ones would hold up other connections.
 Descriptors are only expected with PASS, and a PASS is left in the socket for the supervisor that the connection is lent
 to (`has_descriptors`, `descriptors_taken`). Whatever else carries some ends the connection. A socket with unread
 descriptors in its queue is not closed either, since that drops them: it goes to `discard`. Source: unix(7), recvmsg(2).
@@ -303,7 +303,7 @@ class ServerChannel(Channel):
     def _receive(self) -> bytes:
         data, _, flags, _ = self._sock.recvmsg(_RECEIVE_SIZE, 0, MSG_PEEK)
         if not flags & MSG_CTRUNC:
-            return self._sock.recv(len(data)) if data else data
+            return self._sock.recv(self.connection.size_of_turn(data)) if data else data
         if len(data) == _RECEIVE_SIZE:  # the descriptors can be behind what was peeked, with a PASS behind a long CALL
             data = self._sock.recv(_LONGEST_QUEUE, MSG_PEEK)
         before = self.connection.offset_of_pass(data)
