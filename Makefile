@@ -56,6 +56,7 @@ bench: ## beside what people use today, ten minutes, into docs/benchmarks.md; `m
 soak: ## thousands of calls under random kills, servers racing for a name, hours of fuzzing
 	tools/python.sh benchmarks/soak 10000
 	tools/python.sh benchmarks/soak/race.py 400
+	tools/python.sh benchmarks/floods.py
 	SIDECALL_SOAK_CALLS=2000 tools/python.sh -m pytest -s tests/containers/test_faults.py
 	tools/fuzz.sh 3600
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import encodings.idna  # noqa: F401 which another user might not be able to import later
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,7 @@ def call(command: bytes, *arguments: bytes, environment: tuple[bytes, ...] = (),
     return encode(m.Call(command, arguments, environment, b"", b"/", (), (), mode, mode, mode))
 
 
+PASSED = call(b"true", mode=m.PASSED)
 LARGEST = call(b"true", b"x" * (m.CALL_LIMIT - 100))
 
 kept: list[socket.socket] = []
@@ -104,7 +107,7 @@ def ask(path: str) -> None:
 def linger(path: str) -> None:
     """Pass sockets whose close waits for minutes, in the place of streams and elsewhere."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        for data in (HELLO, PASS, b"x") * 10:
+        for data in (HELLO + PASSED, PASS, b"x") * 10:
             sock = socket.create_connection(listener.getsockname())
             kept.append(listener.accept()[0])
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 600))
@@ -113,11 +116,13 @@ def linger(path: str) -> None:
                 while True:
                     sock.send(bytes(65536))
             with connect(path) as client, contextlib.suppress(OSError):
-                if data != HELLO:
-                    client.sendall(HELLO + call(b"true", mode=m.PASSED))
+                if not data.startswith(HELLO):
+                    client.sendall(HELLO + PASSED)
                 rights = array.array("i", [sock.fileno()] * 3)
                 client.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-            threading.Thread(target=sock.close, daemon=True).start()  # blocks if the server has none any more
+                closing = threading.Thread(target=sock.close, daemon=True)  # it blocks if the server has none any more
+                closing.start()
+                closing.join(0.5)
 
 
 FLOODS: dict[str, Callable[[str], None]] = {
@@ -166,6 +171,8 @@ def _be_flood(path: str, attack: Callable[[str], None], begun: int) -> None:
         os.close(begun)
         attack(path)
         signal.pause()
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(0)
 

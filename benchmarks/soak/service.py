@@ -39,11 +39,13 @@ class Victim:
         self._words = ["sidecall", "serve", "--allow-any", name, "--slots", "6", "--grace", str(GRACE), "--drain", "1"]
         self._name = name
         self._stopped: dict[int, float] = {}
+        self._is_ending = False
         self.start()
         self.descriptors = self.open_descriptors()
 
     def start(self) -> None:
         """Start the server and make a first call, for what a server opens once."""
+        self._is_ending = False
         self.process = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
         subprocess.run(["sidecall", "ping", "--connect-timeout", "20", "-q", self._name], check=True)
         subprocess.run(["sidecall", "exec", "-q", self._name, "true"], check=False)
@@ -78,6 +80,7 @@ class Victim:
         if pids:
             pid = random.choice(pids)
             _signal(pid, number)
+            self._is_ending |= number == signal.SIGKILL and kind in {"forkserver", "server"}
             if number == signal.SIGSTOP:
                 self._stopped[pid] = time.monotonic() + random.uniform(0, STOPPED_FOR)
 
@@ -92,6 +95,13 @@ class Victim:
         """Start the server again if it has ended."""
         if self.process.poll() is not None:
             self.start()
+
+    def come_to_rest(self) -> None:
+        """Continue everything, and wait for the end of a server that was killed, or whose fork server was."""
+        self.resume(everything=True)
+        if self._is_ending:
+            self.process.wait()
+        self.revive()
 
 
 def _signal(pid: int, number: int) -> None:
@@ -181,7 +191,7 @@ def main() -> None:
             victim.disturb()
         victim.resume()
         victim.revive()
-    victim.resume(everything=True)
+    victim.come_to_rest()
     settle(victim)
     companions.close()
     pid = victim.process.pid
