@@ -37,6 +37,7 @@ name = "{name}"
 argv = ["true"]
 [commands.wait]
 argv = ["sh", "-c", "echo started; read line"]
+pass-env = ["A"]
 """
 
 
