@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sidecall import texts
@@ -11,8 +10,8 @@ from sidecall.cli.options import Option, help_text, parse
 from sidecall.cli.stderr import say
 from sidecall.client.attempt import Reports
 from sidecall.client.detached import follow
+from sidecall.client.named import named_service
 from sidecall.errors import UsageError
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +32,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     if len(options.args) != 2:
         raise UsageError(*(texts.CALL_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
-    path = socket_path(options.args[0], os.environ)
-    return follow_to_end(path, options.args, 1, 2, options.seconds("connect-timeout"))
+    with named_service(options.args[0]) as path:
+        return follow_to_end(path, options.args, 1, 2, options.seconds("connect-timeout"))
 
 
 def follow_to_end(

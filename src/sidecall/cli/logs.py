@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from sidecall.cli.options import Option, help_text, parse
 from sidecall.cli.stderr import say
 from sidecall.client.attempt import Reports
 from sidecall.client.detached import follow
+from sidecall.client.named import named_service
 from sidecall.errors import UsageError
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,15 +40,16 @@ def main(words: Sequence[str]) -> int:
         raise UsageError(*(texts.CALL_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
     name, call_id = options.args
     ago = options.seconds("since")
-    outcome = follow(
-        socket_path(name, os.environ),
-        call_id,
-        None if options.flag("stderr") and not options.flag("stdout") else 1,
-        None if options.flag("stdout") and not options.flag("stderr") else 2,
-        Reports(on_lost_bytes=say),
-        to_end=options.flag("follow"),
-        needs_outcome=False,
-        since=time.time() - ago if ago else 0.0,
-        connect_timeout=options.seconds("connect-timeout"),
-    )
+    with named_service(name) as path:
+        outcome = follow(
+            path,
+            call_id,
+            None if options.flag("stderr") and not options.flag("stdout") else 1,
+            None if options.flag("stdout") and not options.flag("stderr") else 2,
+            Reports(on_lost_bytes=say),
+            to_end=options.flag("follow"),
+            needs_outcome=False,
+            since=time.time() - ago if ago else 0.0,
+            connect_timeout=options.seconds("connect-timeout"),
+        )
     return end_as(outcome)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.client.status import remove
 from sidecall.errors import UsageError
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +29,7 @@ def main(words: Sequence[str]) -> int:
     if len(options.args) < 2:
         raise UsageError(*(texts.CALL_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
     name, *call_ids = options.args
-    for call_id in call_ids:
-        remove(socket_path(name, os.environ), call_id)
+    with named_service(name) as path:
+        for call_id in call_ids:
+            remove(path, call_id)
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from sidecall import texts
 from sidecall.cli.attach import follow_to_end
 from sidecall.cli.options import Option, help_text, parse
+from sidecall.client.named import named_service
 from sidecall.errors import UsageError
-from sidecall.transport.address import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,5 +29,5 @@ def main(words: Sequence[str]) -> int:
         return 0
     if len(options.args) != 2:
         raise UsageError(*(texts.CALL_MISSING if options.args else texts.SERVICE_MISSING)(usage=USAGE))
-    path = socket_path(options.args[0], os.environ)
-    return follow_to_end(path, options.args, None, None, options.seconds("connect-timeout"))
+    with named_service(options.args[0]) as path:
+        return follow_to_end(path, options.args, None, None, options.seconds("connect-timeout"))

@@ -9,12 +9,13 @@ from sidecall.client import status
 from sidecall.client.api import Streams, completed, request_for
 from sidecall.client.attempt import Attempt, Reports, Request
 from sidecall.client.call import make_call, run_to_completion
+from sidecall.client.named import named_service
 from sidecall.client.streams import StreamPlan, stream_mode
 from sidecall.errors import NoSuchCommand
 from sidecall.outcome import EXITED, LOST, Outcome
 from sidecall.protocol import messages as m
 from sidecall.protocol.options import Details
-from sidecall.transport.address import connect, socket_path
+from sidecall.transport.address import connect
 from sidecall.transport.loop import Poller
 
 if TYPE_CHECKING:
@@ -57,19 +58,20 @@ def detach(
         UsageError: an argument makes no sense, or the id is that of a call with another request.
         SidecallError: the call was refused; nothing was started.
     """
-    request = request_for(
-        service,
-        command,
-        (None, None, None),
-        cwd=cwd,
-        env=env,
-        timeout=timeout,
-        connect_timeout=connect_timeout,
-        queue=queue,
-        relay=False,
-        detach=os.fsencode(id),
-    )
-    end = make_call(request)
+    with named_service(service) as path:
+        request = request_for(
+            path,
+            command,
+            (None, None, None),
+            cwd=cwd,
+            env=env,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            queue=queue,
+            relay=False,
+            detach=os.fsencode(id),
+        )
+        end = make_call(request)
     if isinstance(end, bytes):
         raise NoSuchCommand("`--help` describes a command instead of running it", "use `sidecall describe`")
     return end.call_id
@@ -90,9 +92,9 @@ def wait(service: str, id: str, *, capture_output: bool = False, check: bool = F
         UsageError: there is no record of such a call.
         SidecallError: no server is listening.
     """
-    with Streams() as streams:
+    with named_service(service) as path, Streams() as streams:
         _, stdout, stderr = streams.open(-3, *((-1, -1) if capture_output else (-3, -3)), None, capture_output=False)
-        end = follow(socket_path(service, os.environ), id, stdout, stderr)
+        end = follow(path, id, stdout, stderr)
         return completed(end, streams, check=check)
 
 
@@ -108,9 +110,9 @@ def logs(service: str, id: str, *, since: float = 0.0) -> tuple[bytes, bytes]:  
         UsageError: there is no record of such a call.
         SidecallError: no server is listening, or the connection broke.
     """
-    with Streams() as streams:
+    with named_service(service) as path, Streams() as streams:
         _, stdout, stderr = streams.open(-3, -1, -1, None, capture_output=False)
-        follow(socket_path(service, os.environ), id, stdout, stderr, to_end=False, since=since)
+        follow(path, id, stdout, stderr, to_end=False, since=since)
         return streams.captured(1) or b"", streams.captured(2) or b""
 
 
@@ -121,7 +123,8 @@ def remove(service: str, id: str) -> None:  # noqa: A002
         UsageError: there is no record of such a call, or it has not ended.
         SidecallError: no server is listening.
     """
-    status.remove(socket_path(service, os.environ), id)
+    with named_service(service) as path:
+        status.remove(path, id)
 
 
 def follow(
