@@ -149,14 +149,18 @@ def test_a_stalled_reader_does_not_outlast_a_timeout(tool: Server) -> None:
 
 def test_a_stalled_reader_does_not_outlast_a_signal(tool: Server) -> None:
     """One signal is enough: the command ends by it, and what its reader does not take is dropped."""
-    clients = {number: start("--relay", "tool", "yes") for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    for number, client in clients.items():
-        assert client.stdout is not None
-        fcntl.fcntl(client.stdout, fcntl.F_SETPIPE_SZ, 4096)  # less than what yes(1) writes at once
-        select.select([client.stdout], [], [])
+    clients = {}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)  # less than what yes(1) writes at once
+        clients[number] = start("--relay", "tool", "yes", stdout=writing), reading
+        os.close(writing)
+    for number, (client, reading) in clients.items():
+        select.select([reading], [], [])
         client.send_signal(number)
-    for number, client in clients.items():
+    for number, (client, reading) in clients.items():
         code = client.wait(LIMIT)
+        os.close(reading)
         _, _, said = end(client)
         assert code == -number
         assert said.startswith(b"sidecall: the reader of stdout takes no output: the rest was dropped\n")
