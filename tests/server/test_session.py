@@ -152,7 +152,8 @@ def test_a_violation_in_mid_call_cancels_it(tool: Server, then: bytes) -> None:
     last = answers(tool, HELLO, SLEEP, then=then)[-1]
     assert isinstance(last, (m.Exit, m.Refused))
     if isinstance(last, m.Exit):
-        assert (last.ended, last.value) == (m.ENDED_SIGNALED, 15)
+        assert last.ended == m.ENDED_SIGNALED
+        assert last.value in {15, 9}  # KILL on a machine that is too slow for the grace period
 
 
 def test_status_may_be_asked_repeatedly(tool: Server) -> None:
