@@ -105,6 +105,8 @@ def test_a_chain_of_forks_ends_with_its_call(
     began = time.monotonic()
     caller.communicate()
     wait_until_gone(mark)
+    if end == "the server's end":
+        assert server.process.wait(20) == 0  # before the end of the test terminates it again
     code = {"its timeout": 124, "the client's death": -signal.SIGKILL}.get(end, -signal.SIGTERM)
     assert caller.returncode == code
     table(f"a chain of fork and setsid, stopped by {end}", f"nothing is left after {time.monotonic() - began:.1f} s")

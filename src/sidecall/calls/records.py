@@ -413,7 +413,10 @@ def as_json(fields: dict[str, Any]) -> str:
 
 def digest(request: Request) -> str:
     """Return what two requests have in common if they ask for the same."""
-    from random import _sha512 as sha512  # type: ignore[attr-defined]  # without hashlib, which loads OpenSSL
+    try:  # without hashlib, which loads OpenSSL
+        from _sha2 import sha512  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:  # before Python 3.12
+        from _sha512 import sha512  # type: ignore[import-not-found,unused-ignore]
 
     asked = (request.command, request.arguments, request.environment, request.directory, request.base, request.options)
     return str(sha512(repr(asked).encode()).hexdigest())
