@@ -196,6 +196,12 @@ def end(caller: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
     return caller.returncode, out, err
 
 
+def listens(path: Path | str) -> bool:
+    """Tell whether a socket takes connections: between bind and listen it is there, and refuses."""
+    sockets = (line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    return any(len(words) == 8 and words[3] == "00010000" and words[7] == str(path) for words in sockets)
+
+
 def take_call(peer: socket.socket) -> tuple[m.Hello, m.Call]:
     """Receive what a client sends to make a call, PASS included; passed descriptors are closed by that."""
     connection = Connection(SERVER)

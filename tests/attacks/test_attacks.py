@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sidecall as client
-from conftest import CLIENT, PROGRAMS
+from conftest import CLIENT, PROGRAMS, listens
 from sidecall import errors
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
@@ -390,7 +390,7 @@ def test_a_fake_server_is_not_called(sidecall: Run, table: Table) -> None:
             os.chmod(shared, 0o777)
             words = ["socat", f"UNIX-LISTEN:{fake},mode=666", "SYSTEM:echo caught"]
             with subprocess.Popen(words, user=uid, group=uid, stdin=subprocess.DEVNULL) as server:
-                while not os.path.exists(fake) and server.poll() is None:
+                while not listens(fake) and server.poll() is None:
                     time.sleep(0.02)
                 os.chown(shared, 65534 if uid == 65534 else 0, -1)
                 os.chmod(above, above_mode)

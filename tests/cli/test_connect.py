@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT
+from conftest import CLIENT, listens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,8 @@ def test_the_bridge_carries_the_original_dialogue(
         other = None
     else:
         other = subprocess.Popen(["socat", "-t60", f"UNIX-LISTEN:{path},fork", f"EXEC:{server}"])
-        while not path.exists():
-            pass
+        while not listens(path):
+            time.sleep(0.01)
     words = {
         "sidecall": [CLIENT, "connect", "talk", str(client)],
         "socat": ["socat", "-t60", f"UNIX-CONNECT:{path}", f"EXEC:{client}"],

@@ -48,7 +48,7 @@ def test_a_missing_directory(sidecall: Run, directory: Path) -> None:
     path = f"{directory}/no/x.sock"
     [(text, fix, code)] = problems(sidecall, path)
     assert text == f"the directory {directory}/no does not exist in this container"
-    assert fix.startswith(f'volumes: ["ipc:{directory}/no"]')
+    assert fix.startswith(f'volumes: ["ipc:{directory}/no"')  # and, on a machine that runs containers, more
     assert code == 69
 
 
@@ -67,7 +67,7 @@ def test_no_socket(sidecall: Run, directory: Path, kind: str) -> None:
     path.mkdir() if kind == "directory" else path.touch()
     [(text, fix, code)] = problems(sidecall, "x")
     assert text.startswith(f"{path} is a {kind}, not a socket")
-    assert fix.startswith(f'volumes: ["ipc:{directory}"]')
+    assert fix.startswith(f'volumes: ["ipc:{directory}"')
     assert code == 69
 
 

@@ -763,7 +763,9 @@ def test_a_caller_whose_parent_is_gone_already_calls_nobody(tool: Server, direct
     """A parent that ends before the caller could ask to die with it is noticed all the same."""
     os.mkfifo(directory / "go")
     caller = f"read line <{directory}/go; exec {CLIENT} exec --die-with-parent tool touch {directory}/called"
-    with subprocess.Popen(["sh", "-c", f"sh -c {shlex.quote(caller)} &"], stderr=subprocess.PIPE) as parent:
+    words = ["sh", "-c", f"sh -c {shlex.quote(caller)} &"]
+    # In a session of its own, since the parent that an orphan gets could be in this one.
+    with subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True) as parent:
         assert parent.wait(60) == 0
         (directory / "go").write_text("\n")
         assert parent.stderr is not None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import CLIENT, Server, take_call
+from conftest import CLIENT, Server, listens, take_call
 from sidecall.client.terminal import RESET
 from sidecall.protocol import messages as m
 from sidecall.protocol.codec import encode
@@ -386,7 +386,7 @@ def test_a_forwarder_is_no_hindrance(tool: Server, screen: Callable[..., Screen]
     """Nothing but bytes has to cross it."""
     hop = directory / "hop.sock"
     forwarder = subprocess.Popen(["socat", f"UNIX-LISTEN:{hop},fork", f"UNIX-CONNECT:{tool.path}"])
-    wait_until(hop.exists)
+    wait_until(lambda: listens(hop))
     try:
         shown = screen("-t", "hop", "sh", "-c", "read line; echo got $line; stty size; exit 7")
         shown.type(b"hello\r")

@@ -71,6 +71,14 @@ def lives(pid: int) -> bool:
     return True
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is a zombie, or not there."""
+    try:
+        return field(pid, 3) == "Z"
+    except OSError:
+        return True
+
+
 def field(pid: int, index: int) -> str:
     """Return a field of a process' stat file, by its number in proc_pid_stat(5), from 3 on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[index - 3]

@@ -14,7 +14,7 @@ import pytest
 from sidecall.errors import ConfigError
 from sidecall.supervise.control import EXITED, FORKED, KILLED, Job, receive_event, send_job
 from sidecall.supervise.forkserver import ForkServer, supervisor_program
-from supervise.conftest import all_descendants, field, lives
+from supervise.conftest import all_descendants, field, has_ended, lives
 
 
 def run_one(fork_server: ForkServer) -> None:
@@ -146,6 +146,6 @@ def test_a_fork_server_outlives_no_server(tmp_path: Path) -> None:
     os.waitpid(server, 0)
     ours.close()
     assert theirs.recv(1) == b""  # nobody has it open any more; nothing of it was inherited
-    while any(lives(pid) and field(pid, 3) != "Z" for pid in below):
+    while not all(has_ended(pid) for pid in below):
         time.sleep(0.01)
     theirs.close()
