@@ -3,9 +3,8 @@
 # output of each is printed once it has ended.
 #
 #   the oldest   all tests, in three runs
-#   the newest   all but those of containers and of Hugin and the long ones, which do not depend on it; then those of
-#                tests/cli with the Python client in place of the native one that the wheel has
-#   the others   what runs in the interpreter itself: as on the newest, without tests/cli
+#   the newest   tests/cli with the Python client in place of the native one that the wheel has; what the others run
+#   the others   what runs in the interpreter itself: all but tests/cli, those of containers and of Hugin, and the long ones
 #
 # usage: tools/test.sh [PYTEST ARGUMENT...]
 set -euo pipefail
@@ -49,11 +48,7 @@ start oldest "$oldest" dev "$short" "$@"
 group=$([[ $newest == "$oldest" ]] && echo dev || echo test)
 if [[ $# -eq 0 ]]; then start python-client "$newest" "$group" "$short" tests/cli tests/client/test_call.py; fi
 for python in "${pythons[@]:1}"; do
-    if [[ $python == "$newest" ]]; then
-        start newest "$newest" test "$short" "$@"
-    else
-        start "$(basename "$python")" "$python" test "$short" --ignore=tests/cli "$@"
-    fi
+    start "$(basename "$python")" "$python" test "$short" --ignore=tests/cli "$@"
 done
 wait
 if compgen -G "$logs/*.failed" >&2; then exit 1; fi
