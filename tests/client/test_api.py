@@ -87,10 +87,11 @@ def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> 
     assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_exception_of_a_handler_is_raised_as_it_is(tool: Server) -> None:
     """What a signal's handler raises stops the call, and is not taken for a failure of the call's own.
 
-    The command repeats the signal: Python drops what a handler raises while an object is being finalized.
+    The command repeats the signal: Python drops, with a warning, what a handler raises while an object is finalized.
     """
 
     class TooLate(Exception):
