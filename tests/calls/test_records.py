@@ -46,6 +46,7 @@ def made(call_id: str, uid: int = 7) -> Call:
         "request": REQUEST,
         "command": "stitch",
         "parameters": {"key": "***"},
+        "directory": "/work",
         "environment_names": lambda: ["TOKEN"],
         "is_detached": True,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecall.errors import UsageError
-from sidecall.policy.parameters import Parameter, parse
+from sidecall.policy.parameters import Parameter, parse, shortened
 
 DECLARED = {
     "size": Parameter("size", "int", help="pixels", optional=True, minimum=1, maximum=9),
@@ -103,3 +103,11 @@ def test_a_reason_is_one_line_whatever_the_caller_said() -> None:
     with pytest.raises(UsageError) as error:
         parse(DECLARED, [b"--x\ncall 7 exited 0\x1b[2J"], "/", "c")
     assert error.value.reason.isprintable()
+
+
+def test_long_parameters_are_shortened() -> None:
+    """In all to some characters; what is left whole stays as it is."""
+    assert shortened({"a": ["12"], "b": ["3", "4"]}, 4) == {"a": ["12"], "b": ["3", "4"]}
+    assert shortened({"a": ["12"], "b": ["345", "6"], "c": ["7"]}, 4) == {"a": ["12"], "b": ["34…"]}
+    assert shortened({"a": ["x" * 1000]}, 200) == {"a": ["x" * 200 + "…"]}
+    assert shortened({}) == {}

@@ -39,6 +39,7 @@ from sidecall.errors import (
     refusal_code,
 )
 from sidecall.policy import plan as policy
+from sidecall.policy.parameters import shortened
 from sidecall.protocol import messages as m
 from sidecall.protocol.options import CallOptions
 from sidecall.supervise.process import SupervisorDied
@@ -272,14 +273,21 @@ class Call:
         """What the client asked for, with secrets masked; empty until it has been checked."""
         return {} if self._plan is None else self._plan.parameters
 
+    @property
+    def directory(self) -> str:
+        """The directory at the service that the client has chosen; without one, where the client itself is."""
+        return (self.request.directory or self.request.base).decode(errors="backslashreplace")
+
     def describe(self) -> dict[str, object]:
-        """Return what STATUS shows of the call."""
+        """Return what STATUS shows of the call: little enough for the calls of a full queue to fit into one answer."""
         return {
             "call": self.id,
             "state": "waiting" if self.state in {RECEIVED, QUEUED} else "running",
             "command": self.command,
             "uid": self.owner.peer.uid,
             "seconds": round(time.monotonic() - self._received_at, 3),
+            "parameters": shortened(self.parameters),
+            "directory": self.directory[:_SHOWN],
         }
 
     def hand_over(self, follower: Follower) -> None:
@@ -525,4 +533,4 @@ _HANG_UP_SIGNALS = {signal.SIGHUP, signal.SIGTERM}
 """Signals of a client that stop a call in a terminal. Its command gets both: an interactive shell ignores SIGTERM."""
 
 _SHOWN = 200
-"""Bytes of a command's name in a list of calls."""
+"""Bytes of a command's name, and characters of a directory, in a list of calls."""

@@ -31,6 +31,7 @@ from sidecall.calls.events import ENDED, FINAL, LOST, STARTED
 from sidecall.calls.log import log
 from sidecall.errors import ConfigError, ServiceBusy
 from sidecall.files.scratch import remove
+from sidecall.policy.parameters import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,10 +135,15 @@ class Record:
     def describe(self) -> dict[str, object]:
         """Return what STATUS shows of a call that has ended."""
         request, outcome = self.read("request.json"), self.read("outcome.json")
-        shown = {name: request[name] for name in ("command", "parameters", "directory") if name in request}
+        shown = {name: request[name] for name in ("command", "directory") if name in request}
+        parameters = shortened(request.get("parameters", {}))
         known = {name: outcome[name] for name in ("outcome", "value", "stopped", "reason", "ended") if name in outcome}
         seconds = round(outcome.get("run", 0.0), 3)
-        return {"call": self.id, "state": "ended", "uid": self.key[1], "seconds": seconds} | shown | known
+        return (
+            {"call": self.id, "state": "ended", "uid": self.key[1], "seconds": seconds, "parameters": parameters}
+            | shown
+            | known
+        )
 
 
 class _Owned:
@@ -385,7 +391,7 @@ def _write_new(record: Record, call: Call) -> None:
         "gid": call.owner.peer.gid,
         "command": call.command,
         "parameters": call.parameters,
-        "directory": call.request.directory.decode(errors="backslashreplace"),
+        "directory": call.directory,
         "environment": call.environment_names(),
         "detached": call.is_detached,
         "time": round(time.time(), 3),

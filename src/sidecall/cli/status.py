@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from sidecall import texts
@@ -17,14 +19,18 @@ if TYPE_CHECKING:
 
 USAGE = "sidecall status [OPTIONS] NAME"
 ABOUT = """\
-List the calls of service NAME that wait or run: your own, or all if you are root or the user of the server. With
---all, list those that have ended, too, as far as they are recorded."""
+List the calls of service NAME that wait or run, with their arguments and directory: your own, or all if you are root or
+the user of the server. With --all, list those that have ended, too, as far as they are recorded."""
 
 OPTIONS = (
     Option("-a, --all", "", "list calls that have ended, too"),
     Option("--json", "", "print JSON"),
     Option("--connect-timeout", "SECONDS", "wait up to SECONDS for the service to start"),
 )
+
+
+_LEAST = 20
+"""Columns of a request that are shown on a narrow terminal, too."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -56,7 +62,7 @@ def _table(answer: bytes, line: Callable[[dict[str, Any]], str]) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return one_line(f"{row['call']:<16}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  {row['command']}")
+    return _fitted(f"{row['call']:<16}{row['state']:<9}{row['uid']:<8}{row['seconds']:>9}  ", _request(row))
 
 
 def _ended_line(row: dict[str, Any]) -> str:
@@ -66,8 +72,23 @@ def _ended_line(row: dict[str, Any]) -> str:
         state = f"{row['outcome']} {row['value']}" if "value" in row else row["outcome"]
     if "stopped" in row:
         state += f" (by {row['stopped']})"
-    asked = [row["command"], *_words(row.get("parameters", {}))]
-    return one_line(f"{row['call']:<24} {state:<26} {row['uid']:<6} {row['seconds']:>9}  {shlex.join(asked)}")
+    return _fitted(f"{row['call']:<24} {state:<26} {row['uid']:<6} {row['seconds']:>9}  ", _request(row))
+
+
+def _request(row: dict[str, Any]) -> str:
+    """Return what was asked for, as a shell would have it, and from where."""
+    asked = shlex.join([row["command"], *_words(row.get("parameters", {}))])
+    return f"{asked}  ({row['directory']})" if row.get("directory") else asked
+
+
+def _fitted(columns: str, request: str) -> str:
+    """Return a line; on a terminal, one that fits into it, with the middle of the request left out."""
+    request = one_line(request)
+    room = max(_LEAST, shutil.get_terminal_size().columns - len(columns)) if sys.stdout.isatty() else len(request)
+    if len(request) > room:
+        end = room // 2
+        request = f"{request[: room - end - 1]}…{request[-end:]}"
+    return one_line(columns) + request
 
 
 def _words(parameters: dict[str, Any]) -> Iterator[str]:

@@ -192,3 +192,15 @@ def shown(values: Mapping[str, tuple[bytes, ...]], secret: frozenset[str]) -> di
         for name, given in values.items()
         if given
     }
+
+
+def shortened(parameters: Mapping[str, object], room: int = 200) -> dict[str, list[str]]:
+    """Return the parameters that fit into some characters together; what is cut ends with an ellipsis."""
+    kept: dict[str, list[str]] = {}
+    for name, values in parameters.items():
+        for value in map(str, values if isinstance(values, list) else [values]):
+            kept.setdefault(name, []).append(value if len(value) <= room else f"{value[:room]}…")
+            room -= len(value)
+            if room <= 0:
+                return kept
+    return kept
