@@ -201,12 +201,6 @@ def test_describes_what_may_be_called(kit: Server, sidecall: Run) -> None:
     assert sidecall("describe", "kit", "nothing").returncode == 127
 
 
-def test_pings(kit: Server, sidecall: Run) -> None:
-    """`ping` tells presence and load, and absence by 69."""
-    assert b" of 2 slots in use, 0 of 1000 waiting" in sidecall("ping", "kit").stdout
-    assert sidecall("ping", "nobody").returncode == 69
-
-
 def test_checks_a_configuration(directory: Path, sidecall: Run) -> None:
     """`--check` only checks: 0 or 78 and one sentence."""
     good, bad = directory / "good.toml", directory / "bad.toml"

@@ -269,6 +269,44 @@ def test_an_interrupt_while_it_waits_for_a_slot_drops_the_call(serve: Callable[.
     first.communicate()
 
 
+@pytest.mark.parametrize("moment", ["before the thread", "after the thread", "while the command runs"])
+def test_an_interrupt_at_any_moment_leaves_no_call(tool: Server, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Also in Thread.start, which waits until the new thread runs."""
+    threads: list[threading.Thread] = []
+
+    def is_listed() -> bool:
+        return calls(str(tool.path), timeout=60) != b"[]"
+
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            threads.append(self)
+            if moment != "before the thread":
+                super().start()
+            while moment == "while the command runs" and not is_listed():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sidecall.client.popen.Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Popen("tool", ["sleep", "1000"], stdin=PIPE, stdout=PIPE)
+    if moment == "before the thread":
+        threading.Thread.start(threads[0])
+    threads[0].join()
+    while is_listed():
+        time.sleep(0.01)
+
+
+def test_what_cannot_be_read_starts_nothing(tool: Server, tmp_path: Path) -> None:
+    """An unknown encoding is found before the command has done anything."""
+    made = tmp_path / "made"
+    with pytest.raises(LookupError, match="nope"):
+        Popen("tool", ["touch", str(made)], stdout=PIPE, encoding="nope")
+    with pytest.raises(LookupError, match="nope"):
+        Popen("tool", ["touch", str(made)], stdout=PIPE, errors="nope")
+    assert " started" not in tool.log()
+    assert not made.exists()
+
+
 def test_many_at_once(tool: Server) -> None:
     """From several threads, and each end of a pipe is closed: none keeps another's open."""
     calls = [Popen("tool", ["cat"], stdin=PIPE, stdout=PIPE, queue=True) for _ in range(4)]

@@ -69,7 +69,7 @@ def _replace(program: str, installed: str) -> None:
     temporary = f"{installed}.{os.urandom(8).hex()}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755)
     try:
-        with open(program, "rb") as source, open(fd, "wb") as copy:
+        with open(fd, "wb") as copy, open(program, "rb") as source:
             shutil.copyfileobj(source, copy)
             copy.flush()
             os.fsync(fd)

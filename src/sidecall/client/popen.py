@@ -8,6 +8,7 @@ of pipes are closed here once it has started, so that their readers find the end
 
 from __future__ import annotations
 
+import codecs
 import errno
 import io
 import os
@@ -164,6 +165,10 @@ class Popen(Generic[AnyStr]):
         self._tasks: deque[Callable[[Attempt], None]] = deque()
         self._attempt: Attempt | None = None
         self._wake_fds: tuple[int, int] | None = None
+        self._is_begun = self._is_abandoned = False
+        is_text = bool(text or encoding or errors)
+        self._is_text, self._encoding, self._errors = is_text, encoding, errors
+        _check_text(encoding, errors)
         self._read: dict[object, bytearray] = {}
         self._unwritten: memoryview | None = None
         pipes = _Pipes()
@@ -181,16 +186,15 @@ class Popen(Generic[AnyStr]):
                     relay=relay,
                 )
                 self._start(request)
+            pipes.close_theirs()
+            self.stdin, self.stdout, self.stderr = (
+                None if fd is None else _file(fd, "rb" if stream else "wb", bufsize, is_text, encoding, errors)
+                for stream, fd in enumerate(pipes.take_ours())
+            )
         except BaseException:
+            self._abandon()
             pipes.close_all()
             raise
-        pipes.close_theirs()
-        is_text = bool(text or encoding or errors)
-        self._is_text, self._encoding, self._errors = is_text, encoding, errors
-        self.stdin, self.stdout, self.stderr = (
-            None if fd is None else _file(fd, "rb" if stream else "wb", bufsize, is_text, encoding, errors)
-            for stream, fd in enumerate(pipes.ours)
-        )
 
     @property
     def outcome(self) -> Outcome | None:
@@ -287,21 +291,26 @@ class Popen(Generic[AnyStr]):
     def _start(self, request: Request) -> None:
         """Have a thread make the call, and wait until the command has been executed."""
         self._wake_fds = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            Thread(target=self._run, args=(request,), name="sidecall-popen", daemon=True).start()
-        except BaseException:
-            self._close_wake()
-            raise
-        try:
-            self._started.wait()
-        except BaseException:
-            self._do(lambda attempt: attempt.cancel())
-            self._ended.wait()
-            raise
+        Thread(target=self._run, args=(request,), name="sidecall-popen", daemon=True).start()
+        self._started.wait()
         if not self.call_id and self._error is not None:
             raise _as_os_error(self._error, self.args[0], request.directory)
 
+    def _abandon(self) -> None:
+        """Leave nothing of a call that nobody can have: the constructor raises, be it in the middle of Thread.start."""
+        with self._lock:
+            self._is_abandoned = True
+        if self._is_begun:
+            self._do(lambda attempt: attempt.cancel())
+            self._ended.wait()
+        else:
+            self._close_wake()
+
     def _run(self, request: Request) -> None:
+        with self._lock:
+            if self._is_abandoned:
+                return
+            self._is_begun = True
         reports = Reports(on_started=self._on_started)
         try:
             end = make_call(request, reports, on_attempt=self._on_attempt)
@@ -416,6 +425,11 @@ class _Pipes:
             os.close(fd)
         self._theirs = []
 
+    def take_ours(self) -> list[int | None]:
+        """Return this process' ends by stream; from now on they are the caller's to close."""
+        ours, self.ours = self.ours, [None, None, None]
+        return ours
+
     def close_all(self) -> None:
         self.close_theirs()
         for fd in self.ours:
@@ -444,6 +458,14 @@ def _file(fd: int, mode: str, bufsize: int, is_text: bool, encoding: str | None,
     return io.TextIOWrapper(
         file, encoding, errors, line_buffering=is_by_line, write_through=mode == "wb" and bufsize == 0
     )
+
+
+def _check_text(encoding: str | None, errors: str | None) -> None:
+    """Raise the LookupError of an unknown encoding before the command starts."""
+    if encoding is not None:
+        codecs.lookup(encoding)
+    if errors is not None:
+        codecs.lookup_error(errors)
 
 
 def _left(deadline: float) -> float:
