@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conftest import SIDECALL
+from sidecall import errors
+from sidecall.cli import COMMANDS
 
 if TYPE_CHECKING:
     from conftest import Server
@@ -23,6 +27,22 @@ def test_the_page_of_commands_is_what_help_prints() -> None:
         [sys.executable, REPO / "tools" / "commands.py"], capture_output=True, text=True, check=True
     )
     assert (REPO / "docs" / "commands.md").read_text() == printed.stdout
+
+
+def test_the_manual_page_has_every_option_and_every_code() -> None:
+    """docs/sidecall.1 is `tools/man.py`'s output; groff has nothing to say of it."""
+    program = [sys.executable, str(REPO / "tools" / "man.py")]
+    printed = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert (REPO / "docs" / "sidecall.1").read_text() == printed
+    text = printed.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "")
+    for name in COMMANDS:
+        for option in import_module(f"sidecall.cli.{name}").OPTIONS:
+            assert f".TP\n{option.names} {option.value}".rstrip() in text
+    for name, code in vars(errors).items():
+        assert not name.startswith("EXIT_") or f".TP\n.B {code}\n" in text, name
+    if groff := shutil.which("groff"):
+        words = [groff, "-man", "-ww", "-z", "-Tutf8", str(REPO / "docs" / "sidecall.1")]
+        assert subprocess.run(words, capture_output=True, text=True, check=True).stderr == ""
 
 
 def test_every_test_that_is_named_is_there() -> None:

@@ -60,6 +60,7 @@ def no_named_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_is_the_native_client(programs: Path, tool: Server) -> None:
     """It is small, needs no library, and makes calls without any Python."""
     placed = programs / "sidecall"
+    assert (programs.parent / "share/man/man1/sidecall.1").is_file()
     assert placed.read_bytes().startswith(ELF)
     assert placed.stat().st_size < 100_000
     alone = tool.path.parent / "alone"

@@ -13,11 +13,9 @@ tools/need.sh s6-sudo=s6 socat=socat ss=iproute2 ssh=openssh-client sshd=openssh
 read -r python < <(tools/pythons.sh)
 dev=$PWD/$(tools/venv.sh "$python" dev)/bin/python
 clean=$PWD/build/bench/venv # nothing but the wheel: what a start of Python finds there is part of every call
-rm -rf "$clean" build/bench/dist
-SIDECALL_NATIVE=$(uname -m) "$dev" -m build --quiet --wheel --outdir build/bench/dist . >&2
-wheel=$(compgen -G 'build/bench/dist/*.whl')
+rm -rf "$clean"
 "$python" -m venv --without-pip "$clean"
-"$dev" -m pip --disable-pip-version-check --python "$clean/bin/python" install --quiet --no-index --no-deps "$wheel"
+"$dev" -m pip --disable-pip-version-check --python "$clean/bin/python" install --quiet --no-index --no-deps build/wheel/*.whl
 native/build.sh >&2
 
 exec "$dev" benchmarks/bench.py "$clean" "$@"
