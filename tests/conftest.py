@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecall._kernel import landlock_version
 from sidecall.protocol import messages as m
 from sidecall.protocol.connection import Connection
 from sidecall.protocol.states import SERVER
@@ -40,6 +41,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # as nohup(1) or
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Table = Callable[[str, str], None]
 ROWS = pytest.StashKey[list[tuple[str, str]]]()
+needs_landlock = pytest.mark.skipif(landlock_version() < 3, reason="this kernel has no Landlock of version 3")
 both_modes = pytest.mark.parametrize("mode", [(), ("--relay",)], ids=["passed", "relayed"])
 
 

@@ -72,8 +72,16 @@ static PyObject *call_getsockopt(PyObject *self, PyObject *arguments)
     return value;
 }
 
+static PyObject *call_landlock_version(PyObject *self, PyObject *arguments)
+{
+    (void)self;
+    (void)arguments;
+    return PyLong_FromLong(syscall(444 /* landlock_create_ruleset */, NULL, 0UL, 1U));
+}
+
 static PyMethodDef functions[] = {
     {"getsockopt", call_getsockopt, METH_VARARGS, NULL},
+    {"landlock_version", call_landlock_version, METH_NOARGS, NULL},
     {"prctl", call_prctl, METH_VARARGS, NULL},
     {"openat2", call_openat2, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static_assert(sizeof(struct run) == 56 && sizeof(struct request) == 16 && sizeof(struct event) == 48, "as in control.py");
+static_assert(sizeof(struct run) == 64 && sizeof(struct request) == 16 && sizeof(struct event) == 48, "as in control.py");
 
 static void take_descriptors(struct message *message, struct msghdr *header)
 {
@@ -67,10 +67,12 @@ static bool parse_job(struct job *job, uint8_t *bytes, size_t size)
     job->limits = (const struct limit *)(const void *)(job->run + 1);
     job->groups = (const gid_t *)(const void *)(job->limits + job->run->limit_count);
     size_t argument_count = job->run->argument_count, variable_count = job->run->variable_count;
-    job->arguments = calloc(argument_count + 1 + variable_count + 1, sizeof *job->arguments);
+    job->path_count = job->run->path_count;
+    job->arguments = calloc(argument_count + 1 + variable_count + 1 + job->path_count, sizeof *job->arguments);
     if (job->arguments == NULL)
         return false;
     job->variables = job->arguments + argument_count + 1;
+    job->paths = job->variables + variable_count + 1;
     char *directory = NULL, *at = (char *)(uintptr_t)(job->groups + job->run->group_count);
     const char *end = (const char *)bytes + size;
     errno = EPROTO;
@@ -78,7 +80,7 @@ static bool parse_job(struct job *job, uint8_t *bytes, size_t size)
         return false;
     job->directory = directory;
     return point_at(job->arguments, argument_count, &at, end) && point_at(job->variables, variable_count, &at, end) &&
-           argument_count > 0;
+           point_at(job->paths, job->path_count, &at, end) && argument_count > 0;
 }
 
 /* Map the file that a long job came in. */

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define VERSION "3" /* of the messages; a fork server that has another one does not start */
+#define VERSION "4" /* of the messages; a fork server that has another one does not start */
 
 /* clang-format off */
 enum kind {
@@ -25,7 +25,7 @@ enum kind {
 enum source { GIVEN, FROM_CLIENT, SAME_AS_STDOUT, UNWANTED };
 
 /* What failed when a command was to be started. */
-enum stage { AT_FORK = 1, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR, AT_IDENTITY, AT_EXEC, AT_INTERPRETER };
+enum stage { AT_FORK = 1, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR, AT_IDENTITY, AT_EXEC, AT_INTERPRETER, AT_CONFINE };
 
 enum {
     MAX_MESSAGE = 32 << 10,
@@ -43,6 +43,7 @@ struct run {
     uint32_t uid, gid;  /* (uint32_t)-1: unchanged */
     uint32_t group_count, limit_count, argument_count, variable_count;
     uint32_t has_terminal; /* stdin, which becomes the controlling terminal */
+    uint32_t path_count, unused;
 };
 
 struct limit {
@@ -81,6 +82,8 @@ struct job {
     const gid_t *groups;
     const char *directory; /* NULL: the supervisor's own */
     char **arguments, **variables;
+    char **paths; /* that it is confined to: see confine.h */
+    size_t path_count;
     void *file; /* the mapped file of a long job, or NULL */
     size_t file_size;
     int given[3]; /* the descriptors of the streams that are GIVEN, in order */

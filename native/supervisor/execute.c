@@ -16,6 +16,8 @@
 
 #include "execute.h"
 
+#include "confine.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -228,6 +230,8 @@ static _Noreturn void start(const struct job *job)
         give_up(AT_FORK);
     if (job->run->oom_score_adj != 0)
         volunteer_for_oom_killer(job->run->oom_score_adj);
+    if (job->path_count > 0 && !confine(job->paths, job->path_count)) /* while it can open the server's descriptors */
+        give_up(AT_CONFINE);
     if (!become(job) || !set_limits(job))
         give_up(AT_IDENTITY);
     sigemptyset(&none);

@@ -5,10 +5,10 @@ The standalone executable has no C library to load: it has all built in (native/
 
 from __future__ import annotations
 
-__all__ = ["getsockopt", "openat2", "prctl", "trim_heap"]
+__all__ = ["getsockopt", "landlock_version", "openat2", "prctl", "trim_heap"]
 
 try:
-    from _sidecall import getsockopt, openat2, prctl
+    from _sidecall import getsockopt, landlock_version, openat2, prctl
 
     def trim_heap() -> None:
         """Do nothing: musl returns free memory by itself."""
@@ -17,6 +17,7 @@ except ImportError:
     import os
 
     _SYS_OPENAT2 = 437
+    _SYS_LANDLOCK_CREATE_RULESET = 444
     """On every architecture that Linux 5.6 or later runs on."""
 
     class _OpenHow(ctypes.Structure):
@@ -50,6 +51,11 @@ except ImportError:
         if fd < 0:
             raise _error(path)
         return fd
+
+    def landlock_version() -> int:
+        """Return the version of the kernel's Landlock; a negative number if it has none. Source: the man page."""
+        version: int = ctypes.CDLL(None).syscall(_SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
+        return version
 
     def getsockopt(fd: int, level: int, option: int, size: int, /) -> bytes:
         """Return the value of a socket's option, which can be longer than what socket.getsockopt returns: 1024 bytes.

@@ -97,6 +97,8 @@ PARAMETER = HEAD + '[commands.c]\nargv = ["true", "{p}"]\n[commands.c.parameters
         (COMMAND + "env = { A = 1 }", "commands.c.env.A: expected a string, not 1"),
         (COMMAND + 'env = { "A=" = "1" }', "commands.c.env.A=: expected the name of an environment variable"),
         (COMMAND + 'pass-env = "A"', "commands.c.pass-env: expected an array of strings, not 'A'"),
+        (COMMAND + 'landlock = [""]', "commands.c.landlock: expected paths of files and directories, not ''"),
+        (COMMAND + 'landlock = "/usr"', "commands.c.landlock: expected an array of strings, not '/usr'"),
         (COMMAND + 'scratch = "yes"', "commands.c.scratch: expected true or false, not 'yes'"),
         (
             PARAMETER + 'type = "file"',
@@ -405,6 +407,19 @@ def test_what_nobody_says_has_its_documented_value(tmp_path: Path) -> None:
     assert (service.slots, service.per_caller, service.bytes_per_caller) == (64, 2000, 64 << 20)
     command = (service.commands or {})["c"]
     assert (command.timeout, command.scratch, command.pass_directory) == (None, False, False)
+
+
+def test_a_confined_command_has_paths_and_a_scratch_directory(tmp_path: Path) -> None:
+    """Relative paths start at the file; TMPDIR is the scratch directory, unless it is configured."""
+    given = offered(tmp_path, COMMAND + 'landlock = ["/usr", "lib"]')
+    planned = plan(given, call(b"c"), {b"TMPDIR": b"/tmp"}, "/own")
+    assert planned.confined_to[:2] == (b"x/usr", b"x" + os.fsencode(tmp_path / "lib"))
+    assert planned.confined_to[-1] == b"w/own"
+    assert (planned.environ[b"TMPDIR"], planned.environ[b"SIDECALL_SCRATCH"]) == (b"/own", b"/own")
+    assert (given.commands or {})["c"].needs_directory
+    given = offered(tmp_path, COMMAND + 'landlock = []\nenv.TMPDIR = "/other"')
+    assert plan(given, call(b"c"), {}, "/own").environ[b"TMPDIR"] == b"/other"
+    assert plan(offered(tmp_path, COMMAND), call(b"c"), {}, "").confined_to == ()
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecall._kernel import landlock_version
 from sidecall.errors import ConfigError
 from sidecall.policy.loading import loads
 from sidecall.server.checks import check_machine, problems
@@ -60,6 +63,47 @@ def test_a_machine_without_a_writable_directory_is_reported(monkeypatch: pytest.
     with pytest.raises(ConfigError, match="no directory for temporary files"):
         check_machine(loads(CONFIG, "x.toml"))
     check_machine(loads('[service]\nname = "x"\n[commands.here]\nargv = ["true"]', "x.toml"))
+
+
+CONFINED = """
+[service]
+name = "x"
+[commands.here]
+argv = ["true"]
+landlock = {landlock}
+"""
+
+
+def test_a_kernel_that_cannot_confine_is_reported(
+    sidecall: Run, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a server does not start: no command is ever run without what confines it."""
+    service = loads(CONFINED.format(landlock=["/"]), "x.toml")
+    for version in (-1, 2):
+        monkeypatch.setattr("sidecall.server.checks.landlock_version", lambda version=version: version)
+        with pytest.raises(ConfigError, match="^commands.here.landlock: the kernel cannot confine commands"):
+            check_machine(service)
+        check_machine(loads(CONFIG, "x.toml"))
+    monkeypatch.setattr("sidecall.server.checks.landlock_version", lambda: 3)
+    check_machine(service)
+    (directory / "x.toml").write_text(CONFINED.format(landlock=["/"]))
+    done = sidecall("serve", "--config", str(directory / "x.toml"), "--check")
+    assert (done.returncode == 78) is (landlock_version() < 3)
+
+
+def test_what_a_confined_command_lacks_is_named(directory: Path) -> None:
+    """Paths that are not there, and the program itself, by whatever link it is found."""
+    true = os.path.realpath(shutil.which("true") or "")
+    (directory / "bin").symlink_to(os.path.dirname(true))
+    for landlock, reasons in (
+        (["/nonexistent", true], ["/nonexistent does not exist here"]),
+        ([str(directory / "bin")], []),
+        (["/"], []),
+        ([str(directory)], [f"expected to include the program, {true}"]),
+        ([true[:-1]], [f"{true[:-1]} does not exist here", f"expected to include the program, {true}"]),
+    ):
+        found = list(problems(loads(CONFINED.format(landlock=landlock), "x.toml")))
+        assert found == [f"commands.here.landlock: {reason}" for reason in reasons]
 
 
 def test_check_fails_where_the_server_only_warns(serve: Callable[..., Server], sidecall: Run, directory: Path) -> None:

@@ -37,6 +37,7 @@ FULL = Job(
     keep_background=True,
     run_as=RunAs(0, 65534, (1, 2, 4294967294), 0o027, -20, ((0, 1), (7, 2**64 - 1)), 700),
     has_terminal=True,
+    confined_to=[b"x/usr", b"w/data"],
 )
 
 
@@ -78,10 +79,11 @@ def test_a_job_is_laid_out_as_the_supervisor_reads_it() -> None:
     assert message[:8] == bytes([1, 1, 1, 1, 0, 1, 2, 0])
     assert int.from_bytes(message[8:16], "little") == 10**18
     assert [int.from_bytes(message[at : at + 4], "little", signed=True) for at in (16, 20, 24)] == [0o027, -20, 700]
-    assert [int.from_bytes(message[at : at + 4], "little") for at in range(28, 56, 4)] == [0, 65534, 3, 2, 3, 3, 1]
-    assert message[56:72] == bytes(8) + b"\1" + bytes(7)
-    assert message[88:100] == b"\1\0\0\0\2\0\0\0\xfe\xff\xff\xff"
-    assert message[100:] == b"/work directory\0tool\0\0--x=\xff\n\0A=\0B=c=d\0PATH=/bin\0"
+    numbers = [int.from_bytes(message[at : at + 4], "little") for at in range(28, 64, 4)]
+    assert numbers == [0, 65534, 3, 2, 3, 3, 1, 2, 0]
+    assert message[64:80] == bytes(8) + b"\1" + bytes(7)
+    assert message[96:108] == b"\1\0\0\0\2\0\0\0\xfe\xff\xff\xff"
+    assert message[108:] == b"/work directory\0tool\0\0--x=\xff\n\0A=\0B=c=d\0PATH=/bin\0x/usr\0w/data\0"
 
 
 def test_no_groups_at_all_differ_from_unchanged_ones() -> None:

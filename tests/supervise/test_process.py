@@ -49,6 +49,20 @@ def test_every_deadly_signal_ends_a_command_with_its_number(number: int) -> None
     assert with_pool(main).status & 0x7F == number
 
 
+def test_a_command_that_cannot_be_confined_is_not_executed(tmp_path: Path) -> None:
+    """A path of its rules cannot be opened here; a kernel without Landlock is refused in the same way."""
+    (tmp_path / "file").touch()
+
+    async def main(pool: SupervisorPool) -> None:
+        argv = [b"touch", os.fsencode(tmp_path / "made")]
+        job = Job(argv, dict(os.environb), None, 1, False, confined_to=[b"x/", b"w" + os.fsencode(tmp_path / "file/x")])
+        with pytest.raises(CannotExecute, match="cannot confine 'touch'"), open(os.devnull, "r+b") as null:
+            await pool.spawn(job, (null.fileno(),) * 3).ended()
+
+    with_pool(main)
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_command_leads_a_session_of_its_own() -> None:
     """The group's number is the command's pid, so a signal reaches all of it and nothing else."""
 

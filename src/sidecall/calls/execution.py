@@ -83,6 +83,7 @@ class Execution:
                 plan.keeps_background,
                 plan.run_as,
                 self._streams.has_terminal,
+                plan.confined_to,
             )
             self._process = supervisors.spawn(job, sources, channel.socket, started)
         finally:

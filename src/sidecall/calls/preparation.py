@@ -87,7 +87,13 @@ def prepare(
             scratch = _scratch(private, command) if command.scratch else ""
         owner = None if command is None else _owner(command)
         paths = making.enter_context(
-            Paths(VolumeMap(service.volumes, call.directory_ids), private or None, directories, owner)
+            Paths(
+                VolumeMap(service.volumes, call.directory_ids),
+                private or None,
+                directories,
+                owner,
+                is_confined=command is not None and command.landlock is not None,
+            )
         )
         environ = {**own_environment(), b"SIDECALL_CALL": call_id.encode()}
         plan = policy.plan(service, call, environ, paths, scratch, options=options)

@@ -115,11 +115,12 @@ def _serve_config(options: Parsed) -> int:
     records = options.text("records")
 
     def read() -> Service:
-        return _recorded(load(file, mounts), records)
+        service = _recorded(load(file, mounts), records)
+        check_machine(service)
+        return service
 
     service = read()
     if options.flag("check"):
-        check_machine(service)
         if found := list(problems(service)):
             raise ConfigError(f"{options.text('config')}: {'; '.join(found)}")
         commands = ", ".join(service.commands or ())
@@ -154,6 +155,7 @@ def _any_command(options: Parsed) -> Service:
         drain=options.seconds("drain") or 5.0,
         listeners=(Listen(name, _callers(options)),),
     )
+    check_machine(service)
     return _recorded(service, options.text("records"))
 
 
@@ -163,7 +165,6 @@ def _callers(options: Parsed) -> Callers:
 
 
 def _serve_calls(options: Parsed, service: Service, reload: Callable[[], Service] | None = None) -> int:
-    check_machine(service)
     for problem in problems(service):
         log(problem)
     specs = {listen.name: _spec(service, listen) for listen in service.listeners}

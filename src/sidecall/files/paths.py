@@ -58,6 +58,12 @@ class Paths:
         scratch: has the server's directories on the volumes; None to only check.
         owner: the uid and gid that the command runs as, None for this process'. Another user may not use this process'
             descriptors: its files go by the volumes' own names, and are not held.
+        is_confined: whether the command can use only what is `given`. Then links are not followed out of it, and the
+            kernel does not let the command use this process' descriptors: its files go by the volumes' own names.
+
+    Attributes:
+        used: the volume and the path of each, as they can be shown.
+        given: what is given to the command: see `supervise.control.Job.confined_to`.
     """
 
     def __init__(
@@ -66,16 +72,20 @@ class Paths:
         private: str | None,
         scratch: Scratch | None = None,
         owner: tuple[int, int] | None = None,
+        *,
+        is_confined: bool = False,
     ) -> None:
         self._volume_map = volume_map
         self._scratch = scratch
         self._private = private
         self._owner = owner
-        self._holds = private is not None and owner is None
+        self._is_confined = is_confined
+        self._holds = private is not None and owner is None and not is_confined
         self._held = contextlib.ExitStack()
         self._outputs: list[Output] = []
         self._directories = 0
         self.used: list[tuple[str, str]] = []
+        self.given: list[bytes] = []
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +162,9 @@ class Paths:
             fd = self._open(place)
         except OSError as error:
             raise _explain(error, None, shown, place.volume) from error
-        return self._name_of(fd) if self._holds else _own_path(place)
+        self.given.append((b"w" if place.volume.writable else b"r") + self._name_of(fd))
+        is_held = self._holds or (self._is_confined and self._private is not None)  # it is entered, then confined
+        return self._name_of(fd) if is_held else _own_path(place)
 
     @property
     def has_outputs(self) -> bool:
@@ -192,6 +204,7 @@ class Paths:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise UsageError(f"--{parameter.name} must be a file or a directory", parameter.help)
         self._check_permission(fd, os.R_OK)
+        self.given.append(b"r" + self._name_of(fd))
         if not self._holds or not parameter.pin:
             return _own_path(place)
         return self._link(os.path.basename(place.relative) or b"volume", self._name_of(fd))
@@ -212,6 +225,7 @@ class Paths:
         if self._private is not None and self._scratch is not None and parameter.atomic:
             shown = MASK if parameter.secret else ""
             directory, inside = self._stage(place.volume, parent, name, shown)
+        self.given.append(b"w" + self._name_of(inside))
         if self._holds and parameter.pin:
             directory = self._link(b"at", self._name_of(inside))
         return os.path.join(directory, name)

@@ -51,6 +51,7 @@ class Command:
         stdin: whether it gets its caller's stdin; an empty one if not.
         passes: whether it takes passed descriptors; its callers relay if not.
         terminal: whether it can run in a terminal.
+        landlock: the paths that it can read and execute, apart from the files of the call; None for any file.
         user: the name of the user that it runs as; empty for the server's.
         home: that user's home directory; likewise.
         run_as: user, groups, limits and the like.
@@ -73,6 +74,7 @@ class Command:
     stdin: bool = True
     passes: bool = True
     terminal: bool = False
+    landlock: tuple[str, ...] | None = None
     user: str = ""
     home: str = ""
     run_as: RunAs = field(default_factory=RunAs)

@@ -193,6 +193,7 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
     for unused in parameters.keys() - mentioned:
         table.fail(f"parameters.{unused}", f"a parameter that argv mentions as {{{unused}}}")
     user, home, run_as = _run_as(table)
+    landlock = _landlock(table)
     command = Command(
         name=name,
         argv=argv,
@@ -203,7 +204,7 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
         environment=table.mapping("env"),
         pass_environment=table.variables("pass-env"),
         pass_directory=table.boolean("pass-cwd"),
-        scratch=table.boolean("scratch") or SCRATCH in mentioned,
+        scratch=table.boolean("scratch") or SCRATCH in mentioned or landlock is not None,
         grace=table.seconds("grace", None),
         keeps_background=table.choice("background", "stop", ("stop", "keep")) == "keep",
         signals=table.signals("signals"),
@@ -211,6 +212,7 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
         stdin=table.boolean("stdin", default=True),
         passes=table.boolean("pass-descriptors", default=True),
         terminal=table.boolean("terminal"),
+        landlock=landlock,
         user=user,
         home=home,
         run_as=run_as,
@@ -221,6 +223,17 @@ def _command(name: str, table: Table, volumes: Sequence[Volume]) -> Command:
         table.fail("terminal", "a command with `stdin = true`, since a terminal is its stdin, too", True)
     table.finish()
     return command
+
+
+def _landlock(table: Table) -> tuple[str, ...] | None:
+    """Return the paths that a command is confined to; None if it is not confined."""
+    if not table.has("landlock"):
+        return None
+    paths = table.texts("landlock")
+    for path in paths:
+        if not path or "\0" in path:
+            table.fail("landlock", "paths of files and directories", path)
+    return tuple(_from_the_file(table, path) for path in paths)
 
 
 def _run_as(table: Table) -> tuple[str, str, RunAs]:

@@ -18,12 +18,15 @@ from sidecall.protocol.options import CallOptions
 from sidecall.supervise.control import RunAs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sidecall.files.paths import Paths
     from sidecall.protocol.messages import Call
 
 NO_OPTIONS = CallOptions(())
+
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+"""Files that a confined command can always use."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Plan:
         run_as: user, groups, limits and the like.
         stdin: whether it gets the caller's stdin.
         parameters: what the caller said, as text for the audit log.
+        confined_to: the files that it can use: see `supervise.control.Job`.
     """
 
     argv: list[bytes]
@@ -53,6 +57,7 @@ class Plan:
     run_as: RunAs = field(default_factory=RunAs)
     stdin: bool = True
     parameters: Mapping[str, object] = field(default_factory=dict)
+    confined_to: tuple[bytes, ...] = ()
 
 
 def command_of(service: Service, call: Call) -> Command | None:
@@ -174,17 +179,12 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
         if parameter.type == "path":
             values[name] = tuple(paths.use(parameter, path) for path in values[name])
     values[SCRATCH] = (os.fsencode(scratch),)
-    declared = {os.fsencode(name): os.fsencode(value) for name, value in command.environment.items()}
-    if scratch:
-        declared[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
-    if command.user:
-        declared = {**_login(command), **declared}
     directory = fill([command.directory], values)[0] if command.directory else None
     if call.directory:
         directory = paths.directory(call.directory)
     return Plan(
         argv=fill(command.argv, values),
-        environ={**environ, **declared, **variables},
+        environ={**environ, **_own_variables(command, scratch), **variables},
         directory=directory,
         timeout=min((limit for limit in (options.timeout, command.timeout) if limit is not None), default=None),
         grace=service.grace if command.grace is None else command.grace,
@@ -193,7 +193,28 @@ def _plan_declared(  # noqa: PLR0917 see `plan`
         run_as=command.run_as,
         stdin=command.stdin,
         parameters=said,
+        confined_to=() if command.landlock is None else _confinement(command.landlock, paths, scratch),
     )
+
+
+def _confinement(landlock: Sequence[str], paths: Paths, scratch: str) -> tuple[bytes, ...]:
+    """Return what a confined command can use: what is configured, the call's own files, and the usual devices."""
+    return (
+        *(b"x" + os.fsencode(path) for path in landlock),
+        *(b"w" + os.fsencode(path) for path in (*_DEVICES, scratch)),
+        *paths.given,
+    )
+
+
+def _own_variables(command: Command, scratch: str) -> dict[bytes, bytes]:
+    """Return the variables that a command has in addition to the server's."""
+    variables = _login(command) if command.user else {}
+    if command.landlock is not None:
+        variables[b"TMPDIR"] = os.fsencode(scratch)
+    variables.update((os.fsencode(name), os.fsencode(value)) for name, value in command.environment.items())
+    if scratch:
+        variables[b"SIDECALL_SCRATCH"] = os.fsencode(scratch)
+    return variables
 
 
 def _login(command: Command) -> dict[bytes, bytes]:

@@ -6,6 +6,7 @@ import os
 import resource
 from typing import TYPE_CHECKING
 
+from sidecall._kernel import landlock_version
 from sidecall.errors import ConfigError, SidecallError
 from sidecall.files.scratch import writable_directory
 from sidecall.supervise.executable import find_executable
@@ -13,7 +14,10 @@ from sidecall.supervise.executable import find_executable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sidecall.policy.config import Service
+    from sidecall.policy.config import Command, Service
+
+MIN_LANDLOCK = 3
+"""As in `native/supervisor/confine.c`."""
 
 MIN_DESCRIPTORS = 64
 """Descriptors that a server needs for itself and a few calls."""
@@ -38,6 +42,13 @@ def check_machine(service: Service) -> None:
             writable_directory()
         except SidecallError as error:
             raise ConfigError(error.reason, error.hint) from None
+    confined = [name for name, command in (service.commands or {}).items() if command.landlock is not None]
+    if confined and landlock_version() < MIN_LANDLOCK:
+        raise ConfigError(
+            f"commands.{confined[0]}.landlock: the kernel cannot confine commands: it has no Landlock, or an old one, "
+            "or a filter refuses it",
+            "use Linux 6.2 or later with `landlock` in its `lsm=` parameter, or remove the key",
+        )
 
 
 def problems(service: Service) -> Iterator[str]:
@@ -48,6 +59,20 @@ def problems(service: Service) -> Iterator[str]:
     for name, command in (service.commands or {}).items():
         program = os.fsdecode(command.argv[0].words[0].fill({}))
         try:
-            find_executable(program, {**os.environ, **command.environment})
+            path = find_executable(program, {**os.environ, **command.environment})
         except SidecallError as error:
             yield f"commands.{name}: {error.reason}"
+        else:
+            yield from _problems_of_landlock(command, path)
+
+
+def _problems_of_landlock(command: Command, program: str) -> Iterator[str]:
+    """Yield which paths are missing, here or in the configuration, so that a confined command cannot be executed."""
+    if command.landlock is None:
+        return
+    for path in command.landlock:
+        if not os.path.exists(path):
+            yield f"commands.{command.name}.landlock: {path} does not exist here"
+    real = os.path.realpath(program)
+    if not any(os.path.commonpath([real, root]) == root for root in map(os.path.realpath, command.landlock)):
+        yield f"commands.{command.name}.landlock: expected to include the program, {real}"

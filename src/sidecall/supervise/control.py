@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = "3"
+VERSION = "4"
 """Of these messages: a fork server that has another one does not start."""
 
 RUN, SIGNAL, STOP, DISCARD = 1, 2, 3, 4
@@ -34,14 +34,16 @@ FROM_CLIENT, SAME_AS_STDOUT, UNWANTED = -1, -2, -3
 """Sources of a stream in place of a descriptor: the one that the client passes behind its CALL; stdout's; /dev/null,
 while the one that the client passes is dropped."""
 
-AT_FORK, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR, AT_IDENTITY, AT_EXEC, AT_INTERPRETER = range(1, 8)
+AT_FORK, AT_MISSING_DESCRIPTORS, AT_MALFORMED_DESCRIPTORS, AT_CHDIR = range(1, 5)
+AT_IDENTITY, AT_EXEC, AT_INTERPRETER, AT_CONFINE = range(5, 9)
 """What failed when a command was to be started: making a process; receiving passed descriptors (fewer came; more, or
-one of a directory); entering its directory; taking on its user, groups and limits; executing it, or its interpreter."""
+one of a directory); entering its directory; taking on its user, groups and limits; executing it, or its interpreter;
+confining it."""
 
 MAX_MESSAGE = 32 * 1024
 """Bytes of a job; a socket takes several such at once: net.core.wmem_default is 208 KiB. Source: socket(7)."""
 
-_RUN = Struct("=BBBB3sBqiiiIIIIIII")
+_RUN = Struct("=BBBB3sBqiiiIIIIIIIII")
 _LIMIT = Struct("=QQ")
 _REQUEST = Struct("=B7xq")
 _EVENT = Struct("=BBBBiIIIIQQQ")
@@ -86,6 +88,8 @@ class Job(NamedTuple):
         keep_background: do not terminate background processes when the command has exited by itself.
         run_as: user, groups, limits and the like.
         has_terminal: its stdin is a terminal, which becomes its controlling terminal.
+        confined_to: the only files that it can use, with those beneath; a letter before each path: `x` to read and
+            execute, `r` to read, `w` to read and write. If it is empty, any file. Source: landlock(7).
     """
 
     argv: Sequence[bytes]
@@ -95,6 +99,7 @@ class Job(NamedTuple):
     keep_background: bool
     run_as: RunAs = RunAs()
     has_terminal: bool = False
+    confined_to: Sequence[bytes] = ()
 
 
 class Event(NamedTuple):
@@ -152,9 +157,12 @@ def encode_job(job: Job, sources: Sequence[int], *, is_long: bool = False) -> by
         len(job.argv),
         len(job.environ),
         job.has_terminal,
+        len(job.confined_to),
+        0,
     )
     numbers = b"".join([_LIMIT.pack(*limit) for limit in run_as.limits]) + array.array("I", groups).tobytes()
-    return head + numbers + b"\0".join((*directory, *job.argv, *map(b"=".join, job.environ.items()), b""))
+    variables = map(b"=".join, job.environ.items())
+    return head + numbers + b"\0".join((*directory, *job.argv, *variables, *job.confined_to, b""))
 
 
 def send_job(control: socket.socket, job: Job, sources: Sequence[int], connection: int | None) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sidecall.errors import CannotExecute, DescriptorsLost, ProtocolError, ServiceBusy, ServiceUnavailable
 from sidecall.supervise.control import (
     AT_CHDIR,
+    AT_CONFINE,
     AT_FORK,
     AT_INTERPRETER,
     AT_MALFORMED_DESCRIPTORS,
@@ -511,8 +512,13 @@ def _explain(failure: Event, job: Job) -> SidecallError:
         error = ProtocolError("the passed descriptors are not those of three streams, or one is of a directory")
     elif failure.stage == AT_INTERPRETER:
         error = CannotExecute(f"the interpreter that {program!r} names does not exist")
+    elif failure.stage == AT_CONFINE:
+        error = CannotExecute(f"cannot confine {program!r}: {reason}", "check `landlock` with `sidecall serve --check`")
     elif failure.stage == AT_CHDIR:
         error = explain_exec(OSError(failure.number, reason, directory), program, directory)
+    elif failure.number == errno.EACCES and job.confined_to:
+        hint = "`landlock` must include the program and its interpreter or loader"
+        error = CannotExecute(f"cannot execute {program!r}: {reason}", hint)
     elif failure.number == errno.ENOENT:
         error = no_such_command(program)
     else:
