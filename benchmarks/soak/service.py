@@ -41,7 +41,7 @@ class Victim:
         self._stopped: dict[int, float] = {}
         self._is_ending = False
         self.start()
-        self.descriptors = self.open_descriptors()
+        self.descriptors = self.open_descriptors(steady_for=1.0)
 
     def start(self) -> None:
         """Start the server and make a first call, for what a server opens once."""
@@ -50,13 +50,29 @@ class Victim:
         subprocess.run(["sidecall", "ping", "--connect-timeout", "20", "-q", self._name], check=True)
         subprocess.run(["sidecall", "exec", "-q", self._name, "true"], check=False)
 
-    def open_descriptors(self) -> int:
-        """Count the server's descriptors but for those of idle supervisors, once the last call has been settled."""
-        counts: list[int] = []
-        while len(counts) < 5 or len(set(counts[-5:])) > 1:
-            counts.append(len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.supervisors()))
+    def open_descriptors(self, *, steady_for: float = 0.25) -> int:
+        """Count the server's descriptors but for those of idle supervisors, once the count is steady for some seconds.
+
+        A thread of the server that clears what a killed one has left has a descriptor open meanwhile.
+        """
+        count, since = -1, 0.0
+        while (now := time.monotonic()) < since + steady_for or count < 0:
+            counted = len(os.listdir(f"/proc/{self.process.pid}/fd")) - len(self.supervisors())
+            if counted != count:
+                count, since = counted, now
             time.sleep(0.05)
-        return counts[-1]
+        return count
+
+    def leaked_descriptors(self) -> int:
+        """Return how many more descriptors are open than at the beginning, still so after `SETTLED_AFTER` seconds."""
+        deadline = time.monotonic() + SETTLED_AFTER
+        while (leaked := self.open_descriptors() - self.descriptors) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if leaked:
+            directory = Path(f"/proc/{self.process.pid}/fd")
+            open_now = sorted(f"{fd.name}: {os.readlink(fd)}" for fd in directory.iterdir())
+            print(f"{leaked} descriptors more than {self.descriptors}:", *open_now, sep="\n  ", file=sys.stderr)
+        return leaked
 
     def supervisors(self) -> list[int]:
         """Return the supervisors. Those of a killed fork server are the server's own children, and not among them."""
@@ -198,7 +214,7 @@ def main() -> None:
     family = [*children(pid), *victim.supervisors(), *victim.commands()]
     left = {
         "survivors": len(survivors()),
-        "descriptors leaked": victim.open_descriptors() - victim.descriptors,
+        "descriptors leaked": victim.leaked_descriptors(),
         "zombies": zombies(family),
         "commands left": len(victim.commands()),
     }

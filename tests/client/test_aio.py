@@ -110,6 +110,25 @@ def test_cancelling_waits_until_nothing_is_left(tool: Server, tmp_path: Path, re
     assert trace.read_text() == "stopped\n"
 
 
+@both_ways
+def test_cancelling_at_any_moment_of_the_start(tool: Server, relay: bool) -> None:
+    """A call that is cancelled before it is known to have started is stopped all the same, and nothing fails inside."""
+    failures = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        for turns in range(40):
+            call = asyncio.ensure_future(sidecall.run_async("tool", ["sleep", "60"], relay=relay))
+            for _ in range(turns // 4):
+                await asyncio.sleep(turns % 4 / 10_000)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+    asyncio.run(main())
+    assert failures == []
+
+
 def test_cancelling_again_does_not_wait(serve: Callable[..., Server]) -> None:
     """The second cancellation leaves a command that takes its time; the service has it in hand."""
     serve("--allow-any", "tool", "--grace", "60")

@@ -87,6 +87,37 @@ def test_an_interrupt_waits_until_nothing_is_left(tool: Server, relay: bool) -> 
     assert not Path(f"/proc/{pid}").exists()
 
 
+INTERRUPTED_EARLY = """
+import os, pathlib, signal, sys, time, sidecall
+from sidecall.client.attempt import Attempt
+
+file = pathlib.Path(sys.argv[1])
+script = "trap 'echo stopped > $0; exit' TERM; echo started > $0; while :; do sleep 0.05; done"
+start = Attempt.start
+
+def start_and_be_interrupted(attempt):
+    start(attempt)
+    while not file.exists() or not file.read_text():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Attempt.start = start_and_be_interrupted
+try:
+    sidecall.run("tool", ["sh", "-c", script, str(file)], relay={relay})
+except KeyboardInterrupt:
+    print(file.read_text(), end="")
+"""
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_an_interrupt_waits_also_before_the_call_is_known_to_be_sent(tool: Server, tmp_path: Path, relay: bool) -> None:
+    """On a busy machine the command can run, and be interrupted, before the send that started it has returned."""
+    code = INTERRUPTED_EARLY.format(relay=relay)
+    words = [sys.executable, "-c", code, str(tmp_path / "file")]
+    done = subprocess.run(words, stdout=subprocess.PIPE, timeout=30, check=False)
+    assert done.stdout == b"stopped\n"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_exception_of_a_handler_is_raised_as_it_is(tool: Server) -> None:
     """What a signal's handler raises stops the call, and is not taken for a failure of the call's own.

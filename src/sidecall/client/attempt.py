@@ -176,6 +176,7 @@ class Attempt:
             UsageError: the call is too long.
             OSError: this process can have no more descriptors.
         """
+        self._set_timer(self._request.connect_timeout or ANSWER_TIMEOUT, self._on_no_answer)
         if m.RELAYED in self._plan.modes:
             self._open_relay()
         passed = self._passed()
@@ -187,7 +188,6 @@ class Attempt:
             raise UsageError(f"the call is too long: {error}", texts.CALL_TOO_LONG.hint) from error
         if passed:
             self._channel.send(m.Pass(), pass_descriptors=passed)
-        self._set_timer(self._request.connect_timeout or ANSWER_TIMEOUT, self._on_no_answer)
 
     def signal(self, number: int) -> None:
         """Send a signal of this process to the command; stop with TSTP, as the command does."""

@@ -70,7 +70,6 @@ def run_to_completion(attempt: Attempt, loop: Poller, forwarded: Collection[int]
     try:
         if forwarded:
             signals = SignalWatch(loop, forwarded, attempt.signal)
-        attempt.start()
         _run(attempt, loop)
         if signals is not None:
             signals.close()  # from here on Ctrl-C ends the client, not the ended command
@@ -83,7 +82,13 @@ def run_to_completion(attempt: Attempt, loop: Poller, forwarded: Collection[int]
 
 
 def _run(attempt: Attempt, loop: Poller) -> None:
+    """Start an attempt, and wait for the end of its call.
+
+    An exception can come from a handler of signals, as KeyboardInterrupt does: at any time, so also when the call has
+    been sent, but `start` has not returned.
+    """
     try:
+        attempt.start()
         while attempt.running:
             loop.run_once()
     except BaseException:

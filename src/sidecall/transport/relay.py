@@ -78,10 +78,14 @@ class Relay:
         )
 
     def start(self) -> None:
-        """Start to read and write; the protocol allows that once the command has started."""
+        """Start to read and write; the protocol allows that once the command has started.
+
+        A call that was cancelled before is found to have started all the same: nothing is done for closed streams.
+        """
         if self._hang_ups is not None:
             for sink in self._sinks.values():
-                self._hang_ups.add_writer(sink.fd, sink.on_hang_up)
+                if not sink.closed:
+                    self._hang_ups.add_writer(sink.fd, sink.on_hang_up)
         for stream in self._sources:
             self._allow(stream)
 
